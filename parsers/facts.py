@@ -1,0 +1,45 @@
+"""The facts of a request: what a policy may ask about, frozen, and free of any socket or buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class HttpRequest:
+    """One HTTP request as a policy sees it.
+
+    ``path`` is the target in its RFC 3986 normal form *with* the query string (Cilium's ``:path``), ``host`` the
+    authority as sent, port included (``:authority``); both may be empty. ``headers`` are (lower-case name, value)
+    pairs in the order they came, decoded as latin-1, made only when somebody asks: most rules never do.
+    """
+
+    __slots__ = ("_headers", "_source", "host", "method", "path", "protocol", "target")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        host: str,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        header_source: Callable[[], tuple[tuple[str, str], ...]] | None = None,
+        target: str | None = None,
+        protocol: str = "HTTP/1.1",
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.host = host
+        self.target = path if target is None else target
+        self.protocol = protocol
+        self._headers = headers
+        self._source = header_source
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """All header fields, (lower-case name, value), in order."""
+        if self._source is not None:
+            self._headers, self._source = self._source(), None
+        return self._headers
+
+    def __repr__(self) -> str:
+        return f"HttpRequest({self.method!r}, {self.path!r}, {self.host!r})"

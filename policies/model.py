@@ -1,0 +1,140 @@
+"""Policies as frozen data, read from CiliumNetworkPolicy files and understood by everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from policies.identity import Network
+from policies.verdict import RuleRef
+
+
+class TrafficDirection(str, Enum):
+    """Which side of a flow the selected endpoint is: ingress (it is the destination) or egress."""
+
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+
+class Operator(str, Enum):
+    """The operators of matchExpressions; matchLabels become IN with one value."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One requirement on labels. `key` is ``source:key``; source ``any`` holds for every source."""
+
+    key: str
+    operator: Operator
+    values: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A label selector: all requirements must hold. The policy's namespace is already among them where it belongs."""
+
+    requirements: tuple[Requirement, ...]
+    ref: RuleRef
+
+
+@dataclass(frozen=True, slots=True)
+class EntityPeer:
+    """A named group such as world, host, cluster, all (see CILIUM-SEMANTICS)."""
+
+    name: str
+    ref: RuleRef
+
+
+@dataclass(frozen=True, slots=True)
+class CidrPeer:
+    """Addresses outside the cluster inside `prefix` and in none of `excepts`."""
+
+    prefix: Network
+    excepts: tuple[Network, ...]
+    ref: RuleRef
+
+
+Peer: TypeAlias = Selector | EntityPeer | CidrPeer
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMatch:
+    """A condition on a header, name in lower case. `value` None asks for presence only. With `log` the condition
+    never decides (Cilium's ``mismatch: LOG``): a mismatch is only recorded."""
+
+    name: str
+    value: str | None
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRule:
+    """One HTTP rule: fields AND, absent ones (None) not asked. method, path and host are RE2, full match."""
+
+    method: str | None
+    path: str | None
+    host: str | None
+    headers: tuple[HeaderMatch, ...]
+    ref: RuleRef
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port match. `protocol` is TCP, UDP, SCTP or ANY (all three); `low`..`high` are inclusive, 0..65535 for port 0.
+    With `name` the number comes from the destination's named ports, and low and high mean nothing."""
+
+    protocol: str
+    low: int
+    high: int
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortRule:
+    """One entry of toPorts. `http` None: no L7 part. An empty `ports` matches nothing."""
+
+    ports: tuple[Port, ...]
+    http: tuple[HttpRule, ...] | None
+    ref: RuleRef
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One entry of ingress, egress, ingressDeny or egressDeny.
+
+    `peers` None: not asked (everyone, if `ports` is there); an empty tuple: nobody. `requires` are fromRequires or
+    toRequires. `ports` None: every port and protocol (L3-only).
+    """
+
+    direction: TrafficDirection
+    deny: bool
+    peers: tuple[Peer, ...] | None
+    requires: tuple[Selector, ...]
+    ports: tuple[PortRule, ...] | None
+    ref: RuleRef
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One spec of one policy (a file's `specs` give several).
+
+    `name` is ``namespace/name`` or, clusterwide, ``name``. `default_deny` holds the directions in which the policy
+    puts what it selects in default deny. `observe` holds the directions with ``enableDefaultDeny: false``.
+    `audit`: what it would refuse is recorded and forwarded. `reason`: the author's text for refusals.
+    """
+
+    name: str
+    namespace: str | None
+    selector: Selector
+    rules: tuple[Rule, ...]
+    default_deny: frozenset[TrafficDirection]
+    audit: bool
+    reason: str | None
+    file: str
+    line: int

@@ -1,0 +1,1 @@
+"""The kernel side: BPF programs, their maps, and how they are attached and taken away again."""
