@@ -1,8 +1,8 @@
 """What a conversation tells the relay to do: operations with byte counts, consumed in order.
 
 `receive(direction, data, end, now)` is given *all* bytes of that direction that no operation has consumed yet, and
-answers with a list of operations. Each `Pass` or `Drop` consumes its count from the front of that direction's
-bytes. A count may exceed what has arrived: the rest goes by count when it comes, without asking again.
+answers with a list of operations. Each `Pass` or `Drop` consumes its size from the front of that direction's
+bytes. A size may exceed what has arrived: the rest goes by count when it comes, without asking again.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ FOREVER = 1 << 62
 
 
 class Pass(NamedTuple):
-    """Send the next `count` bytes of the direction on, unchanged."""
+    """Send the next `size` bytes of the direction on, unchanged."""
 
-    count: int
+    size: int
 
 
 class Drop(NamedTuple):
-    """Swallow the next `count` bytes of the direction."""
+    """Swallow the next `size` bytes of the direction."""
 
-    count: int
+    size: int
 
 
 class Inject(NamedTuple):
@@ -44,9 +44,9 @@ class Inject(NamedTuple):
 
 
 class Need(NamedTuple):
-    """Nothing to do before at least `count` more bytes of this direction came."""
+    """Nothing to do before at least `size` more bytes of this direction came."""
 
-    count: int
+    size: int
 
 
 class Wait(NamedTuple):

@@ -15,7 +15,7 @@ import yaml
 MAX_NODES = 2_000_000
 """Nodes one file may hold, aliases expanded."""
 
-Value: TypeAlias = "str | int | float | bool | None | list[Node] | dict[str, Node]"
+Value: TypeAlias = "str | int | float | bool | list[Node] | dict[str, Node] | None"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TypeAlias
 
 from policies.identity import Network
 from policies.verdict import RuleRef
 
 
-class TrafficDirection(str, Enum):
+class TrafficDirection(StrEnum):
     """Which side of a flow the selected endpoint is: ingress (it is the destination) or egress."""
 
     INGRESS = "ingress"
     EGRESS = "egress"
 
 
-class Operator(str, Enum):
+class Operator(StrEnum):
     """The operators of matchExpressions; matchLabels become IN with one value."""
 
     IN = "In"
