@@ -1,0 +1,34 @@
+"""The way to the server: a connection that leaves with the client's own address, and its port where that is free."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+
+from l7proxy.listener import upstream, upstream_any_port
+
+_TAKEN = frozenset({errno.EADDRNOTAVAIL, errno.EADDRINUSE})
+
+
+async def dial(mark: int, client: tuple[str, int], server: tuple[str, int], timeout: float) -> socket.socket:
+    """A connected socket. Raises OSError or TimeoutError (after `timeout` seconds)."""
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    async with asyncio.timeout(timeout):
+        sock = upstream(family, mark, client)
+        try:
+            return await _connect(sock, server)
+        except OSError as error:
+            # The client's port is in use towards this very server: by the client itself, if it is on this host.
+            if error.errno not in _TAKEN:
+                raise
+        return await _connect(upstream_any_port(family, mark, client[0]), server)
+
+
+async def _connect(sock: socket.socket, server: tuple[str, int]) -> socket.socket:
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, server)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
