@@ -1,0 +1,250 @@
+"""node.yaml: what it may hold, read and checked. Unknown keys and bad values are errors with file, line and key."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+
+from l7proxy.endpoint import Endpoint, check_together, endpoint_from_json, endpoint_from_node, interface_name
+from l7proxy.limits import Limits
+from l7proxy.schema import INVALID, Converter, bounds, describe, read, sequence, text
+from parsers.options import HttpOptions
+from policies.document import DocumentError, Node, Problem, load
+
+__all__ = [
+    "AdminConfig",
+    "DatapathOptions",
+    "Endpoint",
+    "FlowLogConfig",
+    "NodeConfig",
+    "RedactConfig",
+    "endpoint_from_json",
+    "load_config",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RedactConfig:
+    """What is left out of flow records. `query`: the query string of every URL. `headers`: names (any case) whose
+    values are left out, beside those that always are: authorization, proxy-authorization, cookie, set-cookie."""
+
+    query: bool = False
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlowLogConfig:
+    """`file`: where records go, ``-`` for stdout, None for nowhere but the admin API's `/flows`. It is moved aside as
+    ``FILE.1`` .. ``FILE.keep`` at `max_bytes`. `headers`: record the request's headers as well."""
+
+    file: str | None = None
+    max_bytes: int = field(default=64 << 20, metadata=bounds(4096))
+    keep: int = field(default=5, metadata=bounds(0, 1000))
+    headers: bool = False
+    redact: RedactConfig = RedactConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class AdminConfig:
+    """`listen`: ``host:port`` or ``unix:/path``. Whoever can connect may change endpoints, so an address that is not
+    loopback needs `allow_remote`. `hosts`: further names that a request's Host header may have."""
+
+    listen: str = "127.0.0.1:9878"
+    allow_remote: bool = False
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def unix_path(self) -> Path | None:
+        """The socket's path, or None for TCP."""
+        return Path(self.listen[5:]) if self.listen.startswith("unix:") else None
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """The address to listen on. Raises ValueError if `listen` is none."""
+        host, colon, port = self.listen.rpartition(":")
+        if not colon or not host or not port.isascii() or not port.isdecimal() or not 0 <= int(port) <= 65535:
+            raise ValueError(f"{self.listen!r} is neither host:port nor unix:/path")
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class DatapathOptions:
+    """The kernel's side: where state is kept, which mark bits and routing table are ours, and the sizes of maps.
+
+    The three values lie inside `mark_mask`, differ, and are not 0; the mark's upper 16 bits carry the identity.
+    `event_rate` is drop events per second and CPU.
+    """
+
+    state_dir: Path = Path("/run/l7proxy")
+    mark_mask: int = field(default=0x0F00, metadata=bounds(1, 0xFFFF))
+    mark_steer: int = field(default=0x0200, metadata=bounds(1, 0xFFFF))
+    mark_proxy: int = field(default=0x0A00, metadata=bounds(1, 0xFFFF))
+    mark_identity: int = field(default=0x0C00, metadata=bounds(1, 0xFFFF))
+    route_table: int = field(default=2005, metadata=bounds(1, 0xFFFFFFFF))
+    rule_priority: int = field(default=9, metadata=bounds(1, 32765))
+    event_rate: int = field(default=1000, metadata=bounds(1, 1_000_000))
+    ct_entries: int = field(default=262_144, metadata=bounds(1024, 1 << 24))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """All of node.yaml. Relative paths in it are relative to the file's folder.
+
+    `workers` None means one for each CPU (`worker_count`). `on_proxy_down`: what the kernel does with flows that need
+    the proxy while no worker lives. `on_upstream_refused`: what a client gets when its server cannot be reached.
+    `allow_localhost`: whether the host itself reaches local endpoints whatever allow rules say (Cilium's default).
+    """
+
+    policies: tuple[Path, ...]
+    node_name: str = field(default_factory=socket.gethostname)
+    mode: Literal["enforce", "audit"] = "enforce"
+    endpoints: tuple[Endpoint, ...] = ()
+    node_interfaces: tuple[str, ...] = ()
+    flow_log: FlowLogConfig = FlowLogConfig()
+    admin: AdminConfig = AdminConfig()
+    workers: int | None = None
+    on_proxy_down: Literal["closed", "open"] = "closed"
+    on_upstream_refused: Literal["reset", "503"] = "reset"
+    allow_localhost: Literal["never", "always"] = "never"
+    limits: Limits = field(default_factory=Limits)
+    http: HttpOptions = field(default_factory=HttpOptions)
+    datapath: DatapathOptions = DatapathOptions()
+    file: Path = field(default=Path("node.yaml"), init=False)
+
+    @property
+    def audit(self) -> bool:
+        """True if the whole node only records what it would refuse."""
+        return self.mode == "audit"
+
+    @property
+    def worker_count(self) -> int:
+        """How many worker processes to run."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+
+def load_config(path: Path | str) -> NodeConfig:
+    """Read node.yaml. Raises DocumentError with every problem found."""
+    file = Path(path)
+    documents = load(file)
+    if len(documents) != 1:
+        raise DocumentError([Problem(str(file), 0, "", f"holds {len(documents)} documents, not one configuration")])
+    problems: list[Problem] = []
+    config = read(NodeConfig, documents[0], problems, _converters(file.absolute().parent))
+    if config is not None:
+        _check_node(config, documents[0], problems)
+    if problems or config is None:
+        raise DocumentError(problems)
+    # `file` is no key of the schema, so it is not an argument either.
+    object.__setattr__(config, "file", file)
+    return config
+
+
+def _check_node(config: NodeConfig, root: Node, problems: list[Problem]) -> None:
+    items = _items(root, "endpoints")
+    if len(items) == len(config.endpoints):
+        check_together(list(zip(config.endpoints, items, strict=True)), problems)
+    owned = {endpoint.interface: endpoint.name for endpoint in config.endpoints if endpoint.interface}
+    for item in _items(root, "node_interfaces"):
+        if isinstance(item.value, str) and item.value in owned:
+            problems.append(item.problem(f"interface {item.value} belongs to endpoint {owned[item.value]!r} already"))
+
+
+def _items(root: Node, key: str) -> list[Node]:
+    node = root.get(key)
+    return node.value if node is not None and isinstance(node.value, list) else []
+
+
+def _converters(folder: Path) -> dict[str, Converter]:
+    return {
+        "endpoints": _each(lambda node, problems: endpoint_from_node(node, problems) or INVALID),
+        "node_interfaces": _each(interface_name),
+        "policies": _each(lambda node, problems: _existing(folder, node, problems)),
+        "flow_log": lambda node, problems: _flow_log(folder, node, problems),
+        "admin": lambda node, problems: _admin(folder, node, problems),
+        "workers": _workers,
+        "datapath": _datapath,
+    }
+
+
+def _each(convert: Converter) -> Converter:
+    """A converter for lists of what `convert` takes."""
+
+    def collect(node: Node, problems: list[Problem]) -> Any:
+        items = [convert(item, problems) for item in sequence(node, problems)]
+        return tuple(item for item in items if item is not INVALID)
+
+    return collect
+
+
+def _existing(folder: Path, node: Node, problems: list[Problem]) -> Any:
+    value = text(node, problems)
+    if value is INVALID:
+        return value
+    path = folder / value
+    if "\0" in value or not path.exists():
+        problems.append(node.problem(f"there is no file or folder {path}"))
+        return INVALID
+    return path
+
+
+def _flow_log(folder: Path, node: Node, problems: list[Problem]) -> Any:
+    value = read(FlowLogConfig, node, problems)
+    if value is None or value.file in (None, "-"):
+        return value or INVALID
+    return replace(value, file=str(folder / str(value.file)))
+
+
+def _admin(folder: Path, node: Node, problems: list[Problem]) -> Any:
+    value = read(AdminConfig, node, problems)
+    if value is None:
+        return INVALID
+    place = node.get("listen") or node
+    if value.unix_path is not None:
+        return replace(value, listen=f"unix:{folder / value.unix_path}")
+    try:
+        host, _ = value.host_port
+    except ValueError as error:
+        problems.append(place.problem(str(error)))
+        return INVALID
+    if not value.allow_remote and not _is_loopback(host):
+        message = f"{host} is not a loopback address: anyone who reaches it could change endpoints; "
+        problems.append(place.problem(message + "set allow_remote: true if that is meant"))
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _workers(node: Node, problems: list[Problem]) -> Any:
+    count = node.value
+    if count == "auto":
+        return None
+    if isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= 256:
+        return count
+    problems.append(node.problem(f"must be auto, or 1 to 256, not {describe(node)}"))
+    return INVALID
+
+
+def _datapath(node: Node, problems: list[Problem]) -> Any:
+    value = read(DatapathOptions, node, problems)
+    if value is None:
+        return INVALID
+    if not value.state_dir.is_absolute():
+        problems.append((node.get("state_dir") or node).problem("must be an absolute path"))
+    names = ("mark_steer", "mark_proxy", "mark_identity")
+    marks: list[int] = [getattr(value, name) for name in names]
+    for name, mark in zip(names, marks, strict=True):
+        if mark & ~value.mark_mask or marks.count(mark) > 1:
+            place = node.get(name) or node.get("mark_mask") or node
+            problems.append(
+                place.problem(f"{name} {mark:#x} must lie inside mark_mask {value.mark_mask:#x} and differ")
+            )
+    return value
