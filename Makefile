@@ -1,0 +1,49 @@
+# Everything here runs on a bare Debian machine, as root. `make demo` and `make test` are all one needs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+WORKERS ?= 4
+ARGS ?=
+C_FILES = $(wildcard sockmap/bpf/*.c sockmap/bpf/*.h)
+
+.PHONY: help install demo test bench lint type format clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## apt packages, kernel headers for bcc, .venv with the command l7proxy
+	@scripts/install.sh
+
+demo: install ## a short play: allowed, refused and audited requests, the flow log, the cost
+	@$(BIN)/python -m demo
+
+test: ## install what the tests need and run them all, privileged ones included (ARGS="-k name")
+	@scripts/install.sh test
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+bench: ## l7proxy beside a direct connection, HAProxy, nginx and Envoy
+	@scripts/install.sh bench
+	@$(BIN)/python -m bench.run $(ARGS)
+
+lint: ## ruff, clang-format and bash syntax
+	@scripts/install.sh lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@clang-format --dry-run -Werror $(C_FILES)
+	@bash -n scripts/*.sh .ci/run
+
+type: ## mypy, strict
+	@scripts/install.sh lint
+	@$(BIN)/mypy
+
+format: ## let ruff and clang-format write
+	@scripts/install.sh lint
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+	@clang-format -i $(C_FILES)
+
+clean: ## remove what was built, .venv included
+	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
