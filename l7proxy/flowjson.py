@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii  # the C one: JSON of a str, ASCII only
 from typing import Protocol, TypeAlias
 
@@ -35,7 +36,8 @@ _FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 
 
 class PacketEvent(Protocol):
-    """What a drop record needs of a datapath event. `kind` is "drop" or "audit"; `direction` 0 is ingress."""
+    """What a drop record needs of a datapath event. `kind` is "drop" or "audit"; `direction` 0 is ingress,
+    to the endpoint `endpoint_id`, 1 is egress from it."""
 
     reason: str
     kind: str
@@ -48,6 +50,9 @@ class PacketEvent(Protocol):
     icmp_type: int
     icmp_code: int
     tcp_flags: int
+    src_identity: int
+    dst_identity: int
+    endpoint_id: int
 
 
 Party: TypeAlias = tuple[Identity, int, str]
@@ -96,16 +101,24 @@ class FlowEncoder:
         return ConnectionEncoder(self, fixed)
 
     def drop(
-        self, event: PacketEvent, source: Party, destination: Party, wall_time: float, rule: RuleRef | None = None
+        self,
+        event: PacketEvent,
+        identities: Mapping[int, Identity],
+        names: Mapping[int, str],
+        wall_time: float,
+        rule: RuleRef | None = None,
     ) -> bytes:
-        """The line of a packet that the datapath dropped, or would drop but for audit mode. `rule` denied it."""
+        """The line of a packet that the datapath dropped, or would drop but for audit mode.
+
+        `identities` and `names` (of endpoints, by id) are the node's; `rule` is the one that denied, if one did.
+        """
         stamp, audit = self.stamp(wall_time), event.kind == "audit"
         number, name = hubble_reason(event.reason, rule is not None)
         direction = "egress" if event.direction else "ingress"
         verdict = Verdict.AUDIT if audit else Verdict.DROPPED
         cause = f'"drop_reason":{number},"drop_reason_desc":"{name}","event_type":{{"type":1,"sub_type":{number}}}'
         flow = (
-            f'"time":"{stamp}",{_ends(event.src, event.dst, _layer4(event), source, destination)},"Type":"L3_L4",'
+            f'"time":"{stamp}",{_packet_ends(event, identities, names)},"Type":"L3_L4",'
             f'"node_name":{self.node},{_FROM_POLICY if audit else cause},'
             f'{_judged(verdict, direction, rule, event.reason)},"Summary":{_packet_summary(event)}'
         )
@@ -253,6 +266,15 @@ def _party(party: Party) -> str:
     fields.append(f'"labels":[{",".join(map(quote, identity.label_list()))}]')
     fields += [f'"pod_name":{quote(name)}'] if name else []
     return f"{{{','.join(fields)}}}"
+
+
+def _packet_ends(event: PacketEvent, identities: Mapping[int, Identity], names: Mapping[int, str]) -> str:
+    nobody = (0, "")
+    here = (event.endpoint_id, names.get(event.endpoint_id, ""))
+    first, second = (here, nobody) if event.direction else (nobody, here)
+    source = identities.get(event.src_identity) or Identity(event.src_identity, {})
+    destination = identities.get(event.dst_identity) or Identity(event.dst_identity, {})
+    return _ends(event.src, event.dst, _layer4(event), (source, *first), (destination, *second))
 
 
 def _layer4(event: PacketEvent) -> str:

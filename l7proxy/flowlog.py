@@ -6,6 +6,7 @@ Nothing here makes the hot path wait. What finds no room is counted, and the log
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -62,11 +63,12 @@ class BatchSink:
 class FlowWriter:
     """The supervisor's end: a bounded queue, a thread that writes the file, the last records, and followers.
 
-    `write` and the reading methods belong to the event loop's thread. `lost` counts records that are in no file.
+    `write` and the reading methods belong to the event loop's thread. `lost` counts records that are in no file,
+    `written` those that are; `error` is why the file cannot be written just now, or "".
     """
 
-    def __init__(self, config: FlowLogConfig, node_name: str, limit: int = _QUEUE_BYTES) -> None:
-        self._node_name, self._limit = node_name, limit
+    def __init__(self, config: FlowLogConfig, node_name: str = "", limit: int = _QUEUE_BYTES) -> None:
+        self._node_name, self._limit = node_name or socket.gethostname(), limit
         self._file = FlowFile(config.file, config.max_bytes, config.keep) if config.file else None
         self._queue: deque[tuple[bytes, int]] = deque()
         self._queued = 0
@@ -79,10 +81,8 @@ class FlowWriter:
         self.lost = 0
         self.written = 0
         self.error = ""
-
-    def start(self) -> None:
-        """Start the writing thread."""
-        self._thread.start()
+        if self._file is not None:
+            self._thread.start()
 
     def write(self, batch: bytes, records: int) -> None:
         """Take whole lines. Never blocks on the disk."""
@@ -113,6 +113,11 @@ class FlowWriter:
         """The last `count` lines, oldest first, newlines included."""
         return self._ring.last(count)
 
+    @property
+    def followers(self) -> int:
+        """How many read along now."""
+        return len(self._followers)
+
     def subscribe(self) -> Follower:
         """All that is written from now on. Close it when done."""
         return Follower(self._node_name, self._followers)
@@ -124,7 +129,7 @@ class FlowWriter:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        if self._thread.is_alive():
+        if self._file is not None:
             self._thread.join(timeout)
         with self._wake:
             self._lose(sum(records for _, records in self._queue))

@@ -220,11 +220,14 @@ class Packet:
     icmp_type: int = 0
     icmp_code: int = 0
     tcp_flags: int = 2
+    src_identity: int = 40000
+    dst_identity: int = 257
+    endpoint_id: int = 4
 
 
 def dropped(packet: Packet, rule: RuleRef | None = None) -> dict[str, Any]:
     world = cidr(40000, ip_network("10.0.0.0/8"))
-    return parsed(FlowEncoder("n").drop(packet, (world, 0, ""), (API, 4, "api"), 1764093600.5, rule))
+    return parsed(FlowEncoder("n").drop(packet, {40000: world, 257: API}, {4: "api"}, 1764093600.5, rule))
 
 
 def test_a_dropped_packet() -> None:
@@ -233,6 +236,7 @@ def test_a_dropped_packet() -> None:
     assert flow["l4"]["TCP"] == {"source_port": 1234, "destination_port": 80, "flags": {"SYN": True}}
     assert (flow["drop_reason_desc"], flow["event_type"]) == ("POLICY_DENIED", {"type": 1, "sub_type": 133})
     assert flow["source"] == {"identity": 40000, "labels": ["cidr:10.0.0.0/8", "reserved:world"]}
+    assert (flow["destination"]["ID"], flow["destination"]["pod_name"]) == (4, "api")
     assert (flow["Summary"], flow["time"]) == ("TCP Flags: SYN", "2025-11-25T18:00:00.500000Z")
     assert flow["extensions"]["value"]["l7proxy"] == {"reason": "Policy denied"}
 
@@ -240,6 +244,8 @@ def test_a_dropped_packet() -> None:
 def test_dropped_packets_of_other_kinds() -> None:
     flow = dropped(Packet(direction=1), RULE)
     assert (flow["drop_reason_desc"], flow["egress_denied_by"][0]["name"]) == ("POLICY_DENY", "api-policy")
+    assert (flow["source"]["pod_name"], "pod_name" in flow["destination"]) == ("api", False)
+    assert dropped(Packet(src_identity=999))["source"] == {"identity": 999, "labels": []}
     flow = dropped(Packet(src="fd77::1", dst="fd77::2", proto=58, icmp_type=128))
     assert flow["l4"] == {"ICMPv6": {"type": 128, "code": 0}}
     assert flow["IP"]["ipVersion"] == "IPv6"

@@ -42,7 +42,6 @@ def numbers(path: Path) -> list[int | str]:
 @contextmanager
 def writer(path: Path, limit: int = 1 << 20, max_bytes: int = 1 << 20, keep: int = 3) -> Iterator[FlowWriter]:
     made = FlowWriter(FlowLogConfig(file=str(path), max_bytes=max_bytes, keep=keep), "n", limit)
-    made.start()
     try:
         yield made
     finally:
