@@ -22,7 +22,6 @@ class Kind(IntEnum):
     READY = 3  # to the supervisor: the generation now in force, 8 bytes little endian
     FLOWS = 4  # to the supervisor: the number of records, 4 bytes little endian, then JSON lines
     METRICS = 5  # to the supervisor: a JSON object
-    LOST = 6  # to the supervisor: flow records lost in the worker, 8 bytes little endian
 
 
 def frame(kind: Kind, body: bytes) -> bytes:
