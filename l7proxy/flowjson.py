@@ -27,8 +27,11 @@ from policies.verdict import L7Decision, RuleRef, Verdict
 REDACTED = "HUBBLE_REDACTED"
 """What Hubble writes in place of a secret."""
 ALWAYS_REDACTED = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
-MAX_TEXT = 8192
+MAX_TEXT = 2048
 """Characters of a URL, a header value or a reason that go into a record: a peer must not fill the disk by itself."""
+MAX_LINE = 1 << 16
+"""Bytes that no line exceeds (unless an endpoint has hundreds of labels): the hubble command reads no longer ones."""
+_SHORT, _ALL_HEADERS = 256, 24 << 10
 _CACHED, _CACHED_TEXT = 4096, 512
 _USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)?[^/?#]*@", re.IGNORECASE)
 _LAYER4 = {6: "TCP", 17: "UDP", 132: "SCTP", 1: "ICMPv4", 58: "ICMPv6"}
@@ -59,10 +62,10 @@ Party: TypeAlias = tuple[Identity, int, str]
 """One end of a flow: its identity, and the id and name of its endpoint on this node (0 and "" if it has none)."""
 
 
-def quote(text: str) -> str:
-    """A JSON string: valid and plain ASCII whatever a peer sent, and cut at MAX_TEXT."""
-    if len(text) > MAX_TEXT:
-        text = text[:MAX_TEXT] + "..."
+def quote(text: str, limit: int = MAX_TEXT) -> str:
+    """A JSON string: valid and plain ASCII whatever a peer sent, and cut at `limit` characters."""
+    if len(text) > limit:
+        text = text[:limit] + "..."
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode()  # lone surrogates are no text
     return encode_basestring_ascii(text)
@@ -210,20 +213,33 @@ _FROM_POLICY = '"event_type":{"type":5}'
 
 def _make_parts(record: Record, redaction: Redaction, node: str) -> _Parts:
     decision, code = record.decision, record.code
-    url, method, protocol = redaction.url(record), quote(record.method), quote(record.protocol)
+    url, method, protocol = redaction.url(record), quote(record.method, _SHORT), quote(record.protocol, _SHORT)
     http = [f'"code":{code}'] if code else []
     http += [f'"method":{method}', f'"url":{quote(url)}', f'"protocol":{protocol}']
-    headers = [f'{{"key":{quote(name)},"value":{quote(value)}}}' for name, value in redaction.headers(record)]
-    http += [f'"headers":[{",".join(headers)}]'] if headers else []
+    http += [f'"headers":[{_headers(redaction.headers(record))}]'] if record.headers else []
     dropped = decision.verdict is Verdict.DROPPED
     kind = "RESPONSE" if code and not dropped else "REQUEST"
     cause = _l7_cause(decision, code) if dropped else ""
     judged = _judged(decision.verdict, decision.direction, decision.rule, redaction.reason(record))
-    short = f"{method[1:-1]} {quote(url[:_CACHED_TEXT])[1:-1]}"
+    short = f"{method[1:-1]} {quote(url, _CACHED_TEXT)[1:-1]}"
     before, after = (f"{code} ", f"ms ({short})") if code else (f"{short} (no response, ", "ms)")
     end = f'"}},"node_name":{node},"time":"'
     first = f'","type":"{kind}","http":{{{",".join(http)}}}}},{cause}{judged},"Summary":"{protocol[1:-1]} {before}'
     return decision, first, after + end
+
+
+def _headers(headers: list[tuple[str, str]]) -> str:
+    """The headers that fit; one more, with an empty name, says how many did not."""
+    shown: list[str] = []
+    room = _ALL_HEADERS
+    for count, (name, value) in enumerate(headers):
+        text = f'{{"key":{quote(name, _SHORT)},"value":{quote(value)}}}'
+        room -= len(text)
+        if room < 0:
+            shown.append(f'{{"key":"","value":"{len(headers) - count} more"}}')
+            break
+        shown.append(text)
+    return ",".join(shown)
 
 
 def _l7_cause(decision: L7Decision, code: int) -> str:

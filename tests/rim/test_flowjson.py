@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l7proxy.config import FlowLogConfig, RedactConfig
-from l7proxy.flowjson import MAX_TEXT, REDACTED, ConnectionEncoder, FlowEncoder, lost_line, timestamp
+from l7proxy.flowjson import MAX_LINE, MAX_TEXT, REDACTED, ConnectionEncoder, FlowEncoder, lost_line, timestamp
 from l7proxy.ops import Record
 from policies.identity import cidr, reserved, workload
 from policies.verdict import L7Decision, RuleRef, Verdict
@@ -176,10 +176,16 @@ def test_secrets_are_left_out() -> None:
     assert "token=s3cret" in l7(one)["l7"]["http"]["url"]
 
 
-def test_a_huge_url_is_cut() -> None:
+def test_a_huge_request_gives_a_line_that_hubble_can_read() -> None:
     flow = l7(record(url="/" + "a" * 100_000))
     assert len(flow["l7"]["http"]["url"]) == MAX_TEXT + 3
     assert len(flow["Summary"]) < 1000
+    huge = "\x80" * 60_000
+    refused = L7Decision(Verdict.DROPPED, RULE, huge)
+    headers = tuple((huge, huge) for _ in range(100))
+    line = encoder().l7(Record(refused, huge, huge, huge, huge, headers, 403, 1.0, 2.0), 1.0)
+    assert len(line) < MAX_LINE
+    assert parsed(line)["l7"]["http"]["headers"][-1] == {"key": "", "value": "99 more"}
 
 
 text = st.text(st.characters(exclude_categories=()), max_size=40) | st.binary(max_size=40).map(
