@@ -7,12 +7,13 @@ refused.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol
@@ -218,15 +219,20 @@ async def _add_endpoint(request: web.Request) -> web.Response:
     except (ValueError, RecursionError, LookupError) as error:  # no JSON, no UTF-8, or a charset nobody knows
         return _error(400, f"the body is not JSON: {error}")
     try:
-        await request.app[_NODE].add_endpoint(endpoint)
+        await _to_the_end(request.app[_NODE].add_endpoint(endpoint))
     except ValueError as error:
         return _error(409, str(error))
     return web.json_response(endpoint.plain(), status=201)
 
 
+async def _to_the_end(change: Coroutine[Any, Any, None]) -> None:
+    """A change is not left half done when the client that asked for it hangs up."""
+    await asyncio.shield(asyncio.ensure_future(change))
+
+
 async def _remove_endpoint(request: web.Request) -> web.Response:
     try:
-        await request.app[_NODE].remove_endpoint(request.match_info["name"])
+        await _to_the_end(request.app[_NODE].remove_endpoint(request.match_info["name"]))
     except KeyError as error:
         return _error(404, str(error.args[0]) if error.args else "no such endpoint")
     return web.Response(status=204)

@@ -185,8 +185,11 @@ def _existing(folder: Path, node: Node, problems: list[Problem]) -> Any:
     if value is INVALID:
         return value
     path = folder / value
-    if "\0" in value or not path.exists():
-        problems.append(node.problem(f"there is no file or folder {path}"))
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        cause = "there is no such file or folder" if isinstance(error, FileNotFoundError) else str(error)
+        problems.append(node.problem(f"{path}: {cause}"))
         return INVALID
     return path
 

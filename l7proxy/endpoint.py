@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from l7proxy.schema import INVALID, Converter, describe, from_plain, mapping, read, sequence, text
@@ -18,7 +19,7 @@ _LABEL_NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_PREFIX = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*", re.IGNORECASE)
-_INTERFACE = re.compile(r"(?!\.{1,2}$)[!-.0-9;-~]{1,15}")
+_INTERFACE = re.compile(r"(?!\.{1,2}$|lo$)[!-.0-9;-~]{1,15}")
 _SOURCES = ("k8s", "container", "unspec")
 """Label sources an endpoint may use: `reserved` and `cidr` would let it pose as the host or the world."""
 
@@ -88,6 +89,17 @@ def check_together(endpoints: list[tuple[Endpoint, Node]], problems: list[Proble
             if owner is not endpoint:
                 place = node.get(kind) or node.get("addresses") or node
                 problems.append(place.problem(f"{kind} {value} belongs to endpoint {owner.name!r} already"))
+    _check_cgroups(endpoints, problems)
+
+
+def _check_cgroups(endpoints: list[tuple[Endpoint, Node]], problems: list[Problem]) -> None:
+    """A process has the identity of one cgroup, so none may lie inside another."""
+    owners = {endpoint.cgroup: endpoint.name for endpoint, _ in endpoints if endpoint.cgroup}
+    for endpoint, node in endpoints:
+        for outer in Path(endpoint.cgroup or "").parents:
+            if str(outer) in owners:
+                message = f"cgroup {endpoint.cgroup} lies inside that of endpoint {owners[str(outer)]!r}"
+                problems.append((node.get("cgroup") or node).problem(message))
 
 
 def claims(endpoint: Endpoint) -> list[tuple[str, object]]:
@@ -115,7 +127,7 @@ def matching(pattern: re.Pattern[str], what: str) -> Converter:
     return convert
 
 
-interface_name = matching(_INTERFACE, "name of a network interface")
+interface_name = matching(_INTERFACE, "name of a network interface (and lo is looked after without being named)")
 
 
 def _labels(node: Node, problems: list[Problem]) -> dict[str, str]:

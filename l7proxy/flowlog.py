@@ -127,6 +127,8 @@ class FlowWriter:
         for follower in list(self._followers):
             follower.end()
         with self._wake:
+            if self._stopping:
+                return
             self._stopping = True
             self._wake.notify()
         if self._file is not None:

@@ -31,6 +31,7 @@ class Node:
         self.flow_writer = FlowWriter(FlowLogConfig(), "n")
         self.is_ready = True
         self.known: dict[str, Endpoint] = {}
+        self.pause = 0.0
 
     def ready(self) -> tuple[bool, str]:
         return self.is_ready, "generation 1" if self.is_ready else "starting"
@@ -42,6 +43,7 @@ class Node:
         return [endpoint.plain() for endpoint in self.known.values()]
 
     async def add_endpoint(self, endpoint: Endpoint) -> None:
+        await asyncio.sleep(self.pause)
         if endpoint.name in self.known:
             raise ValueError(f"an endpoint named {endpoint.name!r} is already there")
         self.known[endpoint.name] = endpoint
@@ -143,6 +145,17 @@ def test_endpoints_come_and_go() -> None:
             assert answer.status == 204
         async with http.delete("/endpoints/new") as answer:
             assert (answer.status, await answer.json()) == (404, {"error": "no endpoint is named 'new'"})
+
+    play(scene)
+
+
+def test_a_change_is_finished_though_the_client_hangs_up() -> None:
+    async def scene(node: Node, http: aiohttp.ClientSession) -> None:
+        node.pause = 0.3
+        with pytest.raises(asyncio.TimeoutError):
+            await http.post("/endpoints", json=ENDPOINT, timeout=aiohttp.ClientTimeout(0.1))
+        while "new" not in node.known:
+            await asyncio.sleep(0.01)
 
     play(scene)
 

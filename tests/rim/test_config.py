@@ -102,7 +102,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
             "node.yaml:1:mod: error: unknown key 'mod'; did you mean 'mode'?",
             "node.yaml:3:limits.grace: error: must be a number, not 'soon'",
             "node.yaml:4:limits.idle_timeout: error: must be at least 0.1, not -1",
-            "node.yaml:5:policies[0]: error: there is no file or folder nowhere",
+            "node.yaml:5:policies[0]: error: nowhere: there is no such file or folder",
             "node.yaml:6:workers: error: must be auto, or 1 to 256, not 0",
             "node.yaml:7:flow_log: error: must be a mapping, not a list",
             "node.yaml:9:endpoints[0]: error: an endpoint needs an interface and addresses, a cgroup, or addresses",
@@ -130,6 +130,9 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         ("policies: []\ndatapath: {mark_steer: 0x1000}\n", "mark_steer 0x1000 must lie inside mark_mask 0xf00"),
         ("policies: []\ndatapath: {mark_steer: 0xA00}\n", "mark_steer 0xa00 must lie inside mark_mask"),
         ("policies: []\ndatapath: {state_dir: run}\n", "must be an absolute path"),
+        ("policies: [node.yaml/x]\n", "Not a directory"),
+        ("policies: ['a\\0b']\n", "node.yaml:1:policies[0]: error:"),
+        ("policies: []\nnode_interfaces: [lo]\n", "lo is looked after"),
         ("policies: []\nnode_interfaces: [a/b]\n", "is no name of a network interface"),
         ("policies: []\n---\npolicies: []\n", "holds 2 documents"),
         ("", "holds 0 documents"),
@@ -184,13 +187,15 @@ def test_endpoints_that_clash(tmp_path: Path) -> None:
         "  - {name: a, labels: {a: b}, interface: v1, addresses: [1.1.1.1]}\n"
         "  - {name: a, labels: {a: b}, interface: v1, addresses: [1.1.1.1]}\n"
         "  - {name: c, labels: {a: b}, cgroup: x/y}\n"
-        "  - {name: d, labels: {a: b}, cgroup: x//y/}\n",
+        "  - {name: d, labels: {a: b}, cgroup: x//y/}\n"
+        "  - {name: e, labels: {a: b}, cgroup: x/y/z}\n",
     )
     assert found == [
         "node.yaml:5:endpoints[1].name: error: name a belongs to endpoint 'a' already",
         "node.yaml:5:endpoints[1].interface: error: interface v1 belongs to endpoint 'a' already",
         "node.yaml:5:endpoints[1].addresses: error: address 1.1.1.1 belongs to endpoint 'a' already",
         "node.yaml:7:endpoints[3].cgroup: error: cgroup x/y belongs to endpoint 'c' already",
+        "node.yaml:8:endpoints[4].cgroup: error: cgroup x/y/z lies inside that of endpoint 'd'",
         "node.yaml:2:node_interfaces[0]: error: interface v1 belongs to endpoint 'a' already",
     ]
 
