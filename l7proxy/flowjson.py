@@ -16,13 +16,14 @@ import re
 import time
 from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii  # the C one: JSON of a str, ASCII only
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from l7proxy.config import FlowLogConfig
 from l7proxy.dropreasons import INVALID_PACKET, POLICY_DENIED, POLICY_DENY, hubble_reason
 from l7proxy.ops import Record
 from policies.identity import Identity
 from policies.verdict import L7Decision, RuleRef, Verdict
+from sockmap.events import Event
 
 REDACTED = "HUBBLE_REDACTED"
 """What Hubble writes in place of a secret."""
@@ -36,26 +37,6 @@ _CACHED, _CACHED_TEXT = 4096, 512
 _USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)?[^/?#]*@", re.IGNORECASE)
 _LAYER4 = {6: "TCP", 17: "UDP", 132: "SCTP", 1: "ICMPv4", 58: "ICMPv6"}
 _FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
-
-
-class PacketEvent(Protocol):
-    """What a drop record needs of a datapath event. `kind` is "drop" or "audit"; `direction` 0 is ingress,
-    to the endpoint `endpoint_id`, 1 is egress from it."""
-
-    reason: str
-    kind: str
-    src: str
-    dst: str
-    proto: int
-    sport: int
-    dport: int
-    direction: int
-    icmp_type: int
-    icmp_code: int
-    tcp_flags: int
-    src_identity: int
-    dst_identity: int
-    endpoint_id: int
 
 
 Party: TypeAlias = tuple[Identity, int, str]
@@ -105,7 +86,7 @@ class FlowEncoder:
 
     def drop(
         self,
-        event: PacketEvent,
+        event: Event,
         identities: Mapping[int, Identity],
         names: Mapping[int, str],
         wall_time: float,
@@ -284,7 +265,7 @@ def _party(party: Party) -> str:
     return f"{{{','.join(fields)}}}"
 
 
-def _packet_ends(event: PacketEvent, identities: Mapping[int, Identity], names: Mapping[int, str]) -> str:
+def _packet_ends(event: Event, identities: Mapping[int, Identity], names: Mapping[int, str]) -> str:
     nobody = (0, "")
     here = (event.endpoint_id, names.get(event.endpoint_id, ""))
     first, second = (here, nobody) if event.direction else (nobody, here)
@@ -293,7 +274,7 @@ def _packet_ends(event: PacketEvent, identities: Mapping[int, Identity], names: 
     return _ends(event.src, event.dst, _layer4(event), (source, *first), (destination, *second))
 
 
-def _layer4(event: PacketEvent) -> str:
+def _layer4(event: Event) -> str:
     """The `Layer4` of a packet; protocols that flow.proto does not know have none."""
     name = _LAYER4.get(event.proto)
     if name is None:
@@ -308,12 +289,12 @@ def _layer4(event: PacketEvent) -> str:
     )
 
 
-def _flags(event: PacketEvent) -> list[str]:
+def _flags(event: Event) -> list[str]:
     flags = event.tcp_flags if event.proto == 6 else 0
     return [name for bit, name in enumerate(_FLAGS) if flags & 1 << bit]
 
 
-def _packet_summary(event: PacketEvent) -> str:
+def _packet_summary(event: Event) -> str:
     name = _LAYER4.get(event.proto, f"IP protocol {event.proto}")
     flags = _flags(event)
     return quote(f"{name} Flags: {', '.join(flags)}" if flags else name)

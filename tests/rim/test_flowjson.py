@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from l7proxy.flowjson import MAX_LINE, MAX_TEXT, REDACTED, ConnectionEncoder, Fl
 from l7proxy.ops import Record
 from policies.identity import cidr, reserved, workload
 from policies.verdict import L7Decision, RuleRef, Verdict
+from sockmap.events import Event
 
 RULE = RuleRef("default/api-policy", "ingress[0].toPorts[0].rules.http[0]", "policies/api.yaml", 12)
 ALLOWED = L7Decision(Verdict.FORWARDED, RULE, "a rule allows it")
@@ -213,31 +215,34 @@ def test_time_is_well_formed(when: float) -> None:
     assert len(encoder_stamp) == len("2025-11-25T18:00:00.123456Z")
 
 
-@dataclass
-class Packet:
-    reason: str = "Policy denied"
-    kind: str = "drop"
-    src: str = "10.0.0.1"
-    dst: str = "10.0.0.2"
-    proto: int = 6
-    sport: int = 1234
-    dport: int = 80
-    direction: int = 0
-    icmp_type: int = 0
-    icmp_code: int = 0
-    tcp_flags: int = 2
-    src_identity: int = 40000
-    dst_identity: int = 257
-    endpoint_id: int = 4
+PACKET = Event(
+    reason="Policy denied",
+    kind="drop",
+    src="10.0.0.1",
+    dst="10.0.0.2",
+    proto=6,
+    sport=1234,
+    dport=80,
+    src_identity=40000,
+    dst_identity=257,
+    endpoint_id=4,
+    direction=0,
+    ifindex=1,
+    icmp_type=0,
+    icmp_code=0,
+    length=74,
+    tcp_flags=2,
+    time_ns=0,
+)
 
 
-def dropped(packet: Packet, rule: RuleRef | None = None) -> dict[str, Any]:
-    world = cidr(40000, ip_network("10.0.0.0/8"))
-    return parsed(FlowEncoder("n").drop(packet, {40000: world, 257: API}, {4: "api"}, 1764093600.5, rule))
+def dropped(rule: RuleRef | None = None, **changes: Any) -> dict[str, Any]:
+    identities = {40000: cidr(40000, ip_network("10.0.0.0/8")), 257: API}
+    return parsed(FlowEncoder("n").drop(PACKET._replace(**changes), identities, {4: "api"}, 1764093600.5, rule))
 
 
 def test_a_dropped_packet() -> None:
-    flow = dropped(Packet())
+    flow = dropped()
     assert (flow["verdict"], flow["Type"], flow["traffic_direction"]) == ("DROPPED", "L3_L4", "INGRESS")
     assert flow["l4"]["TCP"] == {"source_port": 1234, "destination_port": 80, "flags": {"SYN": True}}
     assert (flow["drop_reason_desc"], flow["event_type"]) == ("POLICY_DENIED", {"type": 1, "sub_type": 133})
@@ -248,18 +253,18 @@ def test_a_dropped_packet() -> None:
 
 
 def test_dropped_packets_of_other_kinds() -> None:
-    flow = dropped(Packet(direction=1), RULE)
+    flow = dropped(RULE, direction=1)
     assert (flow["drop_reason_desc"], flow["egress_denied_by"][0]["name"]) == ("POLICY_DENY", "api-policy")
     assert (flow["source"]["pod_name"], "pod_name" in flow["destination"]) == ("api", False)
-    assert dropped(Packet(src_identity=999))["source"] == {"identity": 999, "labels": []}
-    flow = dropped(Packet(src="fd77::1", dst="fd77::2", proto=58, icmp_type=128))
+    assert dropped(src_identity=999)["source"] == {"identity": 999, "labels": []}
+    flow = dropped(src="fd77::1", dst="fd77::2", proto=58, icmp_type=128)
     assert flow["l4"] == {"ICMPv6": {"type": 128, "code": 0}}
     assert flow["IP"]["ipVersion"] == "IPv6"
-    assert dropped(Packet(proto=17))["l4"] == {"UDP": {"source_port": 1234, "destination_port": 80}}
-    flow = dropped(Packet(proto=47))
+    assert dropped(proto=17)["l4"] == {"UDP": {"source_port": 1234, "destination_port": 80}}
+    flow = dropped(proto=47)
     assert "l4" not in flow
     assert flow["Summary"] == "IP protocol 47"
-    flow = dropped(Packet(kind="audit"))
+    flow = dropped(kind="audit")
     assert (flow["verdict"], flow["event_type"]) == ("AUDIT", {"type": 5})
     assert "drop_reason" not in flow
 
@@ -275,3 +280,11 @@ def test_lost_events_as_hubble_prints_them() -> None:
 def test_a_reserved_identity() -> None:
     host = FlowEncoder("n").connection((reserved("host"), 0, ""), (API, 4, "api"), ("10.0.0.1", 1), ("10.0.0.2", 2))
     assert parsed(host.l7(record(), 1.0))["source"] == {"identity": 1, "labels": ["reserved:host"]}
+
+
+def test_every_reason_of_the_datapath_has_a_word_of_hubble() -> None:
+    header = (Path(__file__).parents[2] / "sockmap/bpf/reasons.h").read_text()
+    reasons = re.findall(r'X\([A-Z0-9_]+, "([^"]+)"\)', header.partition("#define COUNTERS")[0])
+    assert len(reasons) > 10
+    for reason in reasons:
+        assert dropped(reason=reason)["drop_reason"] >= 132, reason
