@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from l7proxy.limits import Limits
 from l7proxy.schema import INVALID, Converter, bounds, describe, read, sequence, text
 from parsers.options import HttpOptions
 from policies.document import DocumentError, Node, Problem, load
+from sockmap.config import DatapathConfig, Lifetimes
 
 __all__ = [
     "AdminConfig",
@@ -76,7 +77,7 @@ class DatapathOptions:
     """The kernel's side: where state is kept, which mark bits and routing table are ours, and the sizes of maps.
 
     The three values lie inside `mark_mask`, differ, and are not 0; the mark's upper 16 bits carry the identity.
-    `event_rate` is drop events per second and CPU.
+    `event_rate` is drop events per second and CPU. `lifetimes` are seconds that a tracked flow lives without a packet.
     """
 
     state_dir: Path = Path("/run/l7proxy")
@@ -88,6 +89,10 @@ class DatapathOptions:
     rule_priority: int = field(default=9, metadata=bounds(1, 32765))
     event_rate: int = field(default=1000, metadata=bounds(1, 1_000_000))
     ct_entries: int = field(default=262_144, metadata=bounds(1024, 1 << 24))
+    frag_entries: int = field(default=8192, metadata=bounds(64, 1 << 24))
+    ipcache_entries: int = field(default=524_288, metadata=bounds(1024, 1 << 24))
+    policy_entries: int = field(default=4_194_304, metadata=bounds(1024, 1 << 26))
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,12 @@ class NodeConfig:
     def worker_count(self) -> int:
         """How many worker processes to run."""
         return self.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def datapath_config(self) -> DatapathConfig:
+        """All that the datapath is told."""
+        options = {option.name: getattr(self.datapath, option.name) for option in fields(self.datapath)}
+        return DatapathConfig(**options, workers=self.worker_count, on_proxy_down=self.on_proxy_down)
 
 
 def load_config(path: Path | str) -> NodeConfig:
@@ -242,6 +253,8 @@ def _datapath(node: Node, problems: list[Problem]) -> Any:
         return INVALID
     if not value.state_dir.is_absolute():
         problems.append((node.get("state_dir") or node).problem("must be an absolute path"))
+    if min(astuple(value.lifetimes)) < 1:
+        problems.append((node.get("lifetimes") or node).problem("a lifetime is at least 1 second"))
     names = ("mark_steer", "mark_proxy", "mark_identity")
     marks: list[int] = [getattr(value, name) for name in names]
     for name, mark in zip(names, marks, strict=True):

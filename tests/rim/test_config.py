@@ -10,6 +10,7 @@ import pytest
 from l7proxy.config import AdminConfig, NodeConfig, endpoint_from_json, load_config
 from l7proxy.limits import Limits
 from policies.document import DocumentError
+from sockmap.config import DatapathConfig, Lifetimes
 
 EXAMPLE = """\
 mode: enforce
@@ -73,6 +74,14 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.datapath.mark_mask == 0x0F00
 
 
+def test_the_datapath_gets_its_own_defaults_and_what_is_set(tmp_path: Path) -> None:
+    config = load(tmp_path, "policies: []\nworkers: 2\n")
+    assert config.datapath_config == DatapathConfig(workers=2)
+    text = "policies: []\nworkers: 3\non_proxy_down: open\ndatapath: {ct_entries: 4096, lifetimes: {syn: 5}}\n"
+    expected = DatapathConfig(workers=3, on_proxy_down="open", ct_entries=4096, lifetimes=Lifetimes(syn=5))
+    assert load(tmp_path, text).datapath_config == expected
+
+
 def test_every_section(tmp_path: Path) -> None:
     config = load(
         tmp_path,
@@ -129,6 +138,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         ("policies: []\nlimits: {buffered_bytes: 1.5}\n", "must be a whole number, not 1.5"),
         ("policies: []\ndatapath: {mark_steer: 0x1000}\n", "mark_steer 0x1000 must lie inside mark_mask 0xf00"),
         ("policies: []\ndatapath: {mark_steer: 0xA00}\n", "mark_steer 0xa00 must lie inside mark_mask"),
+        ("policies: []\ndatapath: {lifetimes: {other: 0}}\n", "a lifetime is at least 1 second"),
         ("policies: []\ndatapath: {state_dir: run}\n", "must be an absolute path"),
         ("policies: [node.yaml/x]\n", "Not a directory"),
         ("policies: ['a\\0b']\n", "node.yaml:1:policies[0]: error:"),
