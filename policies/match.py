@@ -1,0 +1,142 @@
+"""What the L7 rules of a flow say of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from parsers.facts import HttpRequest
+from policies.decision import HttpLists, L7Policy
+from policies.model import HttpRule
+from policies.rule_index import HeaderView, RuleIndex
+from policies.verdict import L7Decision, RuleRef, Verdict
+
+_SHOWN = 200
+"""Characters of a method or path that a reason quotes."""
+_NAMED = 3
+"""Policies that a reason names."""
+
+
+class RuleSet:
+    """The compiled rules of one direction of a flow, shared by all connections that have the same lists.
+
+    `header_names` are the lower-case names of the headers any rule looks at; `needs_headers` says that there are
+    some. With `audit_only` nothing is ever refused: no policy that enforces restricts the flow.
+    """
+
+    def __init__(self, policy: L7Policy) -> None:
+        """Raises `policies.patterns.PatternError` if RE2 does not take an expression."""
+        direction, messages = str(policy.direction), policy.messages
+        self._enforced = _Lists(policy.enforced, direction, messages)
+        self._candidate: _Lists | None = None
+        if policy.candidate is not policy.enforced:
+            self._candidate = _Lists(policy.candidate, direction, messages)
+        self.header_names = self._enforced.header_names
+        if self._candidate is not None:
+            self.header_names |= self._candidate.header_names
+        self.needs_headers = bool(self.header_names)
+        self.audit_only = policy.enforced.open and not policy.enforced.deny
+
+    def judge(self, request: HttpRequest) -> L7Decision:
+        """DROPPED if a policy in force refuses, AUDIT if only one in audit mode would, else FORWARDED."""
+        decision = self._enforced.judge(request)
+        if self._candidate is None or decision.verdict is Verdict.DROPPED:
+            return decision
+        wanted = self._candidate.judge(request)
+        if wanted.verdict is Verdict.DROPPED:
+            return replace(wanted, verdict=Verdict.AUDIT, reason=f"audit mode, forwarded: {wanted.reason}")
+        return wanted if decision.rule is None else decision
+
+
+def judge_all(sets: Sequence[RuleSet], request: HttpRequest) -> L7Decision:
+    """The verdict of all sides of a flow, the source's egress first: any DROPPED wins, then AUDIT, then the last
+    FORWARDED. No sets at all means that L3/L4 policy lets the flow pass unread."""
+    result: L7Decision | None = None
+    for rules in sets:
+        decision = rules.judge(request)
+        if decision.verdict is Verdict.DROPPED:
+            return decision
+        if result is None or result.verdict is not Verdict.AUDIT:
+            result = decision
+    return result or L7Decision(Verdict.FORWARDED, None, "no L7 rule restricts this flow")
+
+
+class _Lists:
+    """One set of policies' lists: deny before allow."""
+
+    def __init__(self, lists: HttpLists, direction: str, messages: Mapping[str, str]) -> None:
+        self._direction, self._messages = direction, messages
+        self._deny = RuleIndex(lists.deny, deny=True) if lists.deny else None
+        self._everything = self._allow_all(lists)
+        # Rules beside one that opens the port decide nothing, so they are not even compiled.
+        self._allow = RuleIndex(() if self._everything else lists.allow)
+        self._denied = [self._deny_decision(rule) for rule in lists.deny]
+        self._allowed = [] if self._everything else [self._allow_decision(rule.ref) for rule in lists.allow]
+        self._whose = _whose(lists.allow)
+        named = [rule.ref.policy for rule in lists.allow if rule.ref.policy in messages] or list(messages)
+        self._message = messages[named[0]] if named else None
+        self.header_names = self._allow.header_names | (self._deny.header_names if self._deny else frozenset())
+
+    def judge(self, request: HttpRequest) -> L7Decision:
+        if self._deny is not None:
+            denied = self._deny.find(request)
+            if denied is not None:
+                return self._denied[denied.order]
+        if self._everything is not None:
+            return self._everything
+        allowed = self._allow.find(request)
+        if allowed is None:
+            return self._refuse(request)
+        decision = self._allowed[allowed.order]
+        return decision if not allowed.rule.headers else _with_log(decision, allowed.rule, request)
+
+    def _allow_all(self, lists: HttpLists) -> L7Decision | None:
+        if lists.allow_all is not None:
+            return self._allow_decision(lists.allow_all)
+        if lists.open:
+            return L7Decision(Verdict.FORWARDED, None, "no policy restricts this port", None, self._direction)
+        return None
+
+    def _allow_decision(self, ref: RuleRef) -> L7Decision:
+        return L7Decision(Verdict.FORWARDED, ref, f"allowed by {_place(ref)}", None, self._direction)
+
+    def _deny_decision(self, rule: HttpRule) -> L7Decision:
+        message = self._messages.get(rule.ref.policy)
+        return L7Decision(Verdict.DROPPED, rule.ref, f"denied by {_place(rule.ref)}", message, self._direction)
+
+    def _refuse(self, request: HttpRequest) -> L7Decision:
+        # The query is not quoted: it may hold secrets, and reasons are written to the log.
+        path, mark, _ = request.path.partition("?")
+        shown = f"{request.method[:_SHOWN]} {path[:_SHOWN]}"
+        hint = " with its query string" if mark else ""
+        return L7Decision(
+            Verdict.DROPPED, None, f"no rule {self._whose}allows {shown}{hint}", self._message, self._direction
+        )
+
+
+def _with_log(decision: L7Decision, rule: HttpRule, request: HttpRequest) -> L7Decision:
+    """The decision with a note of the headers that ``mismatch: LOG`` asks to be told of."""
+    logged = [header for header in rule.headers if header.log]
+    if not logged:
+        return decision
+    view = HeaderView(request, frozenset(header.name for header in logged), deny=False)
+    names = [header.name for header in logged if not view.has(header.name, header.value)]
+    if not names:
+        return decision
+    return replace(decision, reason=f"{decision.reason}; header {', '.join(names)} does not match (mismatch: LOG)")
+
+
+def _place(ref: RuleRef) -> str:
+    return f"policy {ref.policy}, {ref.rule} ({ref.file}:{ref.line})"
+
+
+def _whose(rules: Iterable[HttpRule]) -> str:
+    """``of policy a (f.yaml:3) ``: the policies whose rules were asked, each with the line of its first rule."""
+    first: dict[str, RuleRef] = {}
+    for rule in rules:
+        first.setdefault(rule.ref.policy, rule.ref)
+    shown = [f"{name} ({ref.file}:{ref.line})" for name, ref in list(first.items())[:_NAMED]]
+    if not shown:
+        return ""
+    more = f" and {len(first) - _NAMED} more" if len(first) > _NAMED else ""
+    return f"of {'policy' if len(first) == 1 else 'policies'} {', '.join(shown)}{more} "

@@ -1,0 +1,39 @@
+"""Short ways to write rules and requests in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from parsers.facts import HttpRequest
+from policies.decision import HttpLists, L7Policy
+from policies.match import RuleSet
+from policies.model import HeaderMatch, HttpRule, TrafficDirection
+from policies.verdict import RuleRef
+
+
+def rule(
+    method: str | None = None,
+    path: str | None = None,
+    host: str | None = None,
+    headers: Sequence[HeaderMatch] = (),
+    *,
+    line: int = 1,
+    policy: str = "default/api",
+) -> HttpRule:
+    ref = RuleRef(policy, f"ingress[0].toPorts[0].rules.http[{line - 1}]", "api.yaml", line)
+    return HttpRule(method, path, host, tuple(headers), ref)
+
+
+def rules(
+    allow: Sequence[HttpRule] = (), deny: Sequence[HttpRule] = (), *, messages: Mapping[str, str] | None = None
+) -> RuleSet:
+    lists = HttpLists(tuple(allow), tuple(deny))
+    return RuleSet(L7Policy(TrafficDirection.INGRESS, lists, lists, messages or {}))
+
+
+def audited(enforced: HttpLists, candidate: HttpLists, messages: Mapping[str, str] | None = None) -> RuleSet:
+    return RuleSet(L7Policy(TrafficDirection.INGRESS, enforced, candidate, messages or {}))
+
+
+def request(method: str = "GET", path: str = "/", host: str = "api", *headers: tuple[str, str]) -> HttpRequest:
+    return HttpRequest(method, path, host, headers=headers)
