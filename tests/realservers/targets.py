@@ -20,7 +20,8 @@ _PATHS = """
 /public/%u002e%u002e/secret/@  /public/..%u2215secret/@  /public/%252e%252e/secret/@  /public/..%252fsecret/@
 /public/%25252e%25252e/secret/@  /public/%c0%ae%c0%ae/secret/@  /public/..%c0%afsecret/@  /public/..%ef%bc%8fsecret/@
 /public/%2e%2e%2fsecret/@  /public/.%00./secret/@  /public/..%0d%0a/secret/@  /public/..%09/secret/@
-/public/%zz/../secret/@  /public/../secret/@/..;/../public/x  /..;/secret/@  /.;/secret/@  secret/@  public/../secret/@  ?/public/../secret/@
+/public/%zz/../secret/@  /public/../secret/@/..;/../public/x  /..;/secret/@
+/.;/secret/@  secret/@  public/../secret/@  ?/public/../secret/@
 http://a/secret/@  http://a/public/../secret/@  HTTP://a/secret/@  https://a/secret/@  http://a//secret/@
 http:/secret/@  http:///secret/@  //a/secret/@  a:80/secret/@  ftp://a/secret/@  http://a\\secret/@
 http://hidden/public/@  http://hidden@a/public/@  http://a@hidden/public/@  http://a:81/public/@  http://a#@hidden/public/@
