@@ -1,0 +1,61 @@
+/* Records of drops and audited flows for user space, at a bounded rate. */
+
+static int may_report(__u64 now)
+{
+	int zero = 0;
+	struct bucket *bucket = buckets.lookup(&zero);
+	__u64 earned;
+
+	if (!bucket)
+		return 0;
+	earned = (now - bucket->filled) / (1000000000ULL / EVENT_RATE);
+	if (earned) {
+		bucket->filled = now;
+		bucket->tokens += earned;
+		if (bucket->tokens > EVENT_RATE)
+			bucket->tokens = EVENT_RATE;
+	}
+	if (!bucket->tokens)
+		return 0;
+	bucket->tokens--;
+	return 1;
+}
+
+static void report(struct __sk_buff *skb, struct packet *p, __u8 reason, __u8 audit)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct event *event;
+
+	event = may_report(now) ? events.ringbuf_reserve(sizeof(struct event)) : 0;
+	if (!event) {
+		count(COUNT_EVENTS_LOST);
+		return;
+	}
+	event->time = now;
+	event->tuple = p->tuple;
+	event->src_identity = p->src.identity;
+	event->dst_identity = p->dst.identity;
+	event->ifindex = skb->ifindex;
+	event->length = skb->len;
+	event->endpoint = p->event_endpoint;
+	event->reason = reason;
+	event->audit = audit;
+	event->direction = p->event_direction;
+	event->tcp_flags = p->tcp_flags;
+	event->icmp_type = p->icmp_type;
+	event->icmp_code = p->icmp_code;
+	events.ringbuf_submit(event, 0);
+}
+
+static int drop(struct __sk_buff *skb, struct packet *p, __u8 reason)
+{
+	count(reason);
+	report(skb, p, reason, 0);
+	return TC_ACT_SHOT;
+}
+
+static int pass(void)
+{
+	count(COUNT_FORWARDED);
+	return TC_ACT_OK;
+}

@@ -1,0 +1,168 @@
+/* What becomes of a packet of a managed endpoint. */
+
+/* The service of the host that a packet goes to: its socket's mark tells the identity. */
+static void host_service(struct __sk_buff *skb, struct packet *p)
+{
+	struct bpf_sock_tuple tuple = {};
+	__u32 size = p->ipv6 ? sizeof(tuple.ipv6) : sizeof(tuple.ipv4);
+	struct bpf_sock *sk = 0, *full;
+	__u32 mark = 0;
+
+	if (p->tuple.proto == PROTO_TCP) {
+		sk = find_tcp(skb, p);
+	} else if (p->tuple.proto == PROTO_UDP) {
+		socket_tuple(&tuple, p);
+		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!sk)
+		return;
+	full = bpf_sk_fullsock(sk);
+	if (full)
+		mark = full->mark;
+	bpf_sk_release(sk);
+	identify_mark(&p->dst, mark);
+}
+
+static void resolve_destination(struct __sk_buff *skb, struct packet *p)
+{
+	struct config *c = settings();
+
+	if (p->dst.on_host && c && c->host_services)
+		host_service(skb, p);
+}
+
+static int new_flow(struct __sk_buff *skb, struct packet *p, enum hook hook)
+{
+	struct config *c = settings();
+	__u32 generation = c ? c->generation : 0;
+	__u32 verdict;
+	__u16 flags;
+
+	if (is_for_proxy(skb, p))
+		return to_proxy(skb, p, hook);
+	resolve_destination(skb, p);
+	if (!p->src.endpoint && !p->dst.endpoint)
+		return pass();
+	verdict = judge(p, &p->src, &p->dst, p->tuple.dport);
+	/* In the middle of a connection nobody knows which end opened it. What goes to the proxy
+	   one way must not pass beside it as the answers of the other. */
+	if ((verdict & 0xff) == ALLOW && p->tuple.proto == PROTO_TCP && !is_syn(p) &&
+	    (judge(p, &p->dst, &p->src, p->tuple.sport) & 0xff) == PROXY)
+		verdict = PROXY;
+	if ((verdict & 0xff) == DENY || ((verdict & 0xff) == PROXY && p->tuple.proto != PROTO_TCP))
+		return drop(skb, p, DROP_POLICY_DENIED);
+	flags =
+	    ((verdict & 0xff) == PROXY ? CT_PROXY : 0) | (verdict & VERDICT_AUDIT ? CT_AUDIT : 0);
+	if (ct_create(p, generation, flags, 0))
+		return drop(skb, p, DROP_TRACK_FAILED);
+	if (flags & CT_AUDIT) {
+		count(COUNT_AUDITED);
+		report(skb, p, DROP_POLICY_DENIED, 1);
+	}
+	return flags & CT_PROXY ? to_proxy(skb, p, hook) : pass();
+}
+
+/* A service of the host is known by its socket; a reply or a late packet may show none, so what was
+ * known stays. */
+static void keep_host_party(struct party *now, __u32 identity, __u16 endpoint)
+{
+	if (now->on_host && !now->endpoint && endpoint) {
+		now->identity = identity;
+		now->endpoint = endpoint;
+	}
+}
+
+/* Under a new policy. Returns the reason to drop, or 0. */
+static int judge_again(struct __sk_buff *skb, struct packet *p, struct ct_entry *entry)
+{
+	struct party *src = p->reply ? &p->dst : &p->src, *dst = p->reply ? &p->src : &p->dst;
+	struct config *c = settings();
+	__u32 verdict;
+
+	resolve_destination(skb, p);
+	keep_host_party(src, entry->src_identity, entry->src_endpoint);
+	keep_host_party(dst, entry->dst_identity, entry->dst_endpoint);
+	verdict = judge(p, src, dst, p->reply ? p->tuple.sport : p->tuple.dport) & 0xff;
+	if (verdict == PROXY && !(entry->flags & CT_PROXY)) {
+		flows.delete(p->reply ? &p->key : &p->tuple);
+		return DROP_PROXY_REQUIRED;
+	}
+	ct_set_parties(entry, src, dst);
+	if (verdict == DENY)
+		entry->flags |= CT_BLOCKED;
+	else
+		entry->flags &= ~CT_BLOCKED;
+	entry->generation = c ? c->generation : 0;
+	return 0;
+}
+
+static int known_flow(struct __sk_buff *skb, struct packet *p, struct ct_entry *entry, __u64 now,
+		      enum hook hook)
+{
+	struct config *c = settings();
+	int reason;
+
+	if (!(entry->flags & CT_UPSTREAM) && c && entry->generation != c->generation) {
+		reason = judge_again(skb, p, entry);
+		if (reason)
+			return drop(skb, p, reason);
+	}
+	if (entry->flags & CT_BLOCKED) {
+		if (p->reply)
+			blame(p, entry->dst_endpoint, INGRESS);
+		return drop(skb, p, DROP_POLICY_CHANGED);
+	}
+	ct_touch(p, entry, now);
+	return entry->flags & CT_PROXY ? to_proxy(skb, p, hook) : pass();
+}
+
+/* The flow of the packet that an ICMP error quotes. Only that packet's sender may hear of it. */
+static struct ct_entry *quoted_flow(struct __sk_buff *skb, struct packet *p, __u64 now)
+{
+	struct address to = p->tuple.daddr;
+	struct ct_entry *entry;
+
+	if (parse_at(skb, p, &p->tuple, p->l4 + 8) || p->fragment == LATER_FRAGMENT)
+		return 0;
+	entry = ct_find(p, now);
+	return entry && same(&to, &p->tuple.saddr) && !(entry->flags & CT_BLOCKED) ? entry : 0;
+}
+
+/*
+ * Errors about a flow pass. Returns NOT_STEERED if this one is about none. Those about the proxy's
+ * own packets go to its sockets, for path MTU discovery.
+ */
+static int related(struct __sk_buff *skb, struct packet *p, __u64 now, enum hook hook)
+{
+	struct tuple outer = p->tuple;
+	__u8 type = p->icmp_type, code = p->icmp_code;
+	struct ct_entry *entry = quoted_flow(skb, p, now);
+
+	p->tuple = outer;
+	p->icmp_type = type;
+	p->icmp_code = code;
+	p->fragment = WHOLE;
+	if (!entry)
+		return NOT_STEERED;
+	return entry->flags & CT_PROXY && hook == ON_INGRESS ? finish_assign(skb, p, 0) : pass();
+}
+
+static int handle(struct __sk_buff *skb, struct packet *p, enum hook hook)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct ct_entry *entry;
+	int result;
+
+	if (is_discovery(p))
+		return pass();
+	result = fragment_ports(p);
+	if (result)
+		return drop(skb, p, result);
+	if (is_icmp_error(p)) {
+		result = related(skb, p, now, hook);
+		if (result != NOT_STEERED)
+			return result;
+	}
+	entry = ct_lookup(p, now);
+	return entry ? known_flow(skb, p, entry, now, hook) : new_flow(skb, p, hook);
+}

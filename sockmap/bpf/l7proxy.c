@@ -1,0 +1,195 @@
+/* The hooks. Each says who the source is, leaves unmanaged traffic as early as it can, and hands on
+ * the rest. */
+#include "reasons.h"
+#include "maps.h"
+#include "events.h"
+#include "parse.h"
+#include "ct.h"
+#include "policy.h"
+#include "steer.h"
+#include "flow.h"
+
+static struct packet *packet(void)
+{
+	int zero = 0;
+
+	return scratch.lookup(&zero);
+}
+
+/* The proxy's own packets go where they will; its SYNs are remembered, so that the answers come
+ * back to it. */
+static int from_proxy(struct __sk_buff *skb, struct packet *p)
+{
+	struct config *c = settings();
+
+	if (parse(skb, p) || !is_syn(p) || p->fragment != WHOLE)
+		return TC_ACT_OK;
+	identify_address(&p->src, &p->tuple.saddr);
+	identify_address(&p->dst, &p->tuple.daddr);
+	ct_create(p, c ? c->generation : 0, CT_PROXY | CT_UPSTREAM, 1);
+	return TC_ACT_OK;
+}
+
+/* TC ingress of an endpoint's host-side interface: what the endpoint sends. */
+int from_endpoint(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	struct endpoint *endpoint = endpoints.lookup(&ifindex);
+	struct packet *p = packet();
+	int reason;
+
+	if (!p || !endpoint)
+		return TC_ACT_SHOT;
+	reason = parse(skb, p);
+	if (reason == NOT_IP)
+		return TC_ACT_OK;
+	identify_address(&p->src, &p->tuple.saddr);
+	identify_address(&p->dst, &p->tuple.daddr);
+	blame(p, endpoint->id, EGRESS);
+	if (!reason && p->src.endpoint != endpoint->id && !is_discovery(p))
+		reason = DROP_INVALID_SOURCE;
+	p->src.identity = endpoint->identity;
+	p->src.endpoint = endpoint->id;
+	return reason ? drop(skb, p, reason) : handle(skb, p, ON_INGRESS);
+}
+
+/* TC ingress of a node interface: what comes from outside. */
+int from_netdev(struct __sk_buff *skb)
+{
+	struct packet *p = packet();
+	struct config *c = settings();
+	int reason;
+
+	if (!p || !c)
+		return TC_ACT_SHOT;
+	reason = parse(skb, p);
+	if (reason == NOT_IP)
+		return TC_ACT_OK;
+	identify_address(&p->src, &p->tuple.saddr);
+	identify_address(&p->dst, &p->tuple.daddr);
+	blame(p, p->dst.endpoint, INGRESS);
+	if (p->src.endpoint)
+		return drop(skb, p, DROP_SPOOFED_SOURCE);
+	if (!p->dst.endpoint && !(p->dst.on_host && c->host_services))
+		return TC_ACT_OK;
+	return reason ? drop(skb, p, reason) : handle(skb, p, ON_INGRESS);
+}
+
+/* A local endpoint's packets pass its own interface first; those of that source from elsewhere are
+ * not its own. */
+static int is_spoofed(struct __sk_buff *skb, struct packet *p)
+{
+	__u32 ifindex = skb->ingress_ifindex;
+	struct endpoint *endpoint;
+
+	if (!ifindex || !p->src.endpoint)
+		return 0;
+	endpoint = endpoints.lookup(&ifindex);
+	return !endpoint || endpoint->id != p->src.endpoint;
+}
+
+/* TC egress of an endpoint's host-side interface: what the host sends to it or forwards. */
+int to_endpoint(struct __sk_buff *skb)
+{
+	struct packet *p = packet();
+	int reason;
+
+	if (!p)
+		return TC_ACT_SHOT;
+	if ((get_mark(skb) & MARK_MASK) == MARK_PROXY)
+		return from_proxy(skb, p);
+	reason = parse(skb, p);
+	if (reason == NOT_IP)
+		return TC_ACT_OK;
+	if (skb->ingress_ifindex)
+		identify_address(&p->src, &p->tuple.saddr);
+	else
+		host_party(&p->src, get_mark(skb));
+	identify_address(&p->dst, &p->tuple.daddr);
+	blame(p, p->dst.endpoint, INGRESS);
+	if (reason)
+		return drop(skb, p, reason);
+	if (is_spoofed(skb, p))
+		return drop(skb, p, DROP_SPOOFED_SOURCE);
+	return handle(skb, p, ON_EGRESS);
+}
+
+/* TC egress of a node interface: what services of the host send. What is forwarded was judged where
+ * it came in. */
+int to_netdev(struct __sk_buff *skb)
+{
+	struct packet *p = packet();
+	struct config *c = settings();
+	int reason;
+
+	if (!p || !c)
+		return TC_ACT_SHOT;
+	if ((get_mark(skb) & MARK_MASK) == MARK_PROXY)
+		return from_proxy(skb, p);
+	if (!c->host_services || skb->ingress_ifindex)
+		return TC_ACT_OK;
+	reason = parse(skb, p);
+	if (reason == NOT_IP)
+		return TC_ACT_OK;
+	host_party(&p->src, get_mark(skb));
+	identify_address(&p->dst, &p->tuple.daddr);
+	blame(p, p->src.endpoint, EGRESS);
+	if (reason)
+		return p->src.endpoint ? drop(skb, p, reason) : TC_ACT_OK;
+	return handle(skb, p, ON_EGRESS);
+}
+
+/* What an egress hook has sent here for the proxy. Its mark comes from there, or from an
+ * administrator's socket. */
+static int hairpinned(struct __sk_buff *skb, struct packet *p)
+{
+	int reason = parse(skb, p);
+
+	p->src.identity = get_mark(skb) >> 16;
+	if (reason)
+		return reason == NOT_IP ? TC_ACT_OK : drop(skb, p, reason);
+	if (bpf_skb_change_type(skb, 0 /* PACKET_HOST */))
+		return drop(skb, p, DROP_ASSIGN_FAILED);
+	return p->tuple.proto == PROTO_TCP ? assign(skb, p) : TC_ACT_OK;
+}
+
+/* TC ingress of lo: packets turned round by egress hooks, and those between services of the host.
+ */
+int from_loopback(struct __sk_buff *skb)
+{
+	__u32 magic = get_mark(skb) & MARK_MASK;
+	struct config *c = settings();
+	struct packet *p;
+
+	if (magic != MARK_STEER && magic != MARK_PROXY && !(c && c->host_services))
+		return TC_ACT_OK;
+	p = packet();
+	if (!p)
+		return TC_ACT_SHOT;
+	if (magic == MARK_STEER)
+		return hairpinned(skb, p);
+	if (magic == MARK_PROXY)
+		return from_proxy(skb, p);
+	if (parse(skb, p))
+		return TC_ACT_OK;
+	host_party(&p->src, get_mark(skb));
+	p->dst.identity = IDENTITY_HOST;
+	p->dst.on_host = 1;
+	return handle(skb, p, ON_LOOPBACK);
+}
+
+/* A new socket of a process in an endpoint's cgroup: its mark tells who it is. */
+int mark_socket(struct bpf_sock *sk)
+{
+	__u32 *identity = 0;
+	__u64 id;
+	int level;
+
+	for (level = CGROUP_LEVELS - 1; level > 0 && !identity; level--) {
+		id = bpf_get_current_ancestor_cgroup_id(level);
+		identity = cgroups.lookup(&id);
+	}
+	if (identity)
+		sk->mark = (sk->mark & ~MARK_OURS) | MARK_IDENTITY | *identity << 16;
+	return 1;
+}

@@ -1,0 +1,189 @@
+/* To the proxy: its established socket first, then a worker's listener. */
+
+#define STATE_TIME_WAIT	   6
+#define STATE_LISTEN	   10
+#define STATE_NEW_SYN_RECV 12
+
+/* Where a packet is seen decides how it reaches a local socket: there is no socket assignment on
+ * egress. */
+#define NOT_STEERED (-2)
+
+enum hook { ON_INGRESS, ON_LOOPBACK, ON_EGRESS };
+
+static void set_mark(struct __sk_buff *skb, __u32 value, __u32 identity)
+{
+	__u32 mark = (get_mark(skb) & ~MARK_OURS) | value | identity << 16;
+
+	DIRECT(skb);
+	skb->mark = mark;
+}
+
+static void socket_tuple(struct bpf_sock_tuple *to, struct packet *p)
+{
+	if (p->ipv6) {
+		__builtin_memcpy(to->ipv6.saddr, &p->tuple.saddr, sizeof(struct address));
+		__builtin_memcpy(to->ipv6.daddr, &p->tuple.daddr, sizeof(struct address));
+		to->ipv6.sport = p->tuple.sport;
+		to->ipv6.dport = p->tuple.dport;
+		return;
+	}
+	to->ipv4.saddr = p->tuple.saddr.word[3];
+	to->ipv4.daddr = p->tuple.daddr.word[3];
+	to->ipv4.sport = p->tuple.sport;
+	to->ipv4.dport = p->tuple.dport;
+}
+
+static struct bpf_sock *find_tcp(struct __sk_buff *skb, struct packet *p)
+{
+	struct bpf_sock_tuple tuple = {};
+	__u32 size = p->ipv6 ? sizeof(tuple.ipv6) : sizeof(tuple.ipv4);
+
+	socket_tuple(&tuple, p);
+	return bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+}
+
+static int has_proxy_mark(struct bpf_sock *sk)
+{
+	struct bpf_sock *full;
+
+	/* A request socket shows no mark; its listener does. */
+	full = sk->state == STATE_NEW_SYN_RECV ? bpf_get_listener_sock(sk) : bpf_sk_fullsock(sk);
+	return full && (full->mark & MARK_MASK) == MARK_PROXY;
+}
+
+/*
+ * A socket in TIME_WAIT shows no mark; if the flow is known to be the proxy's, so is the socket. A
+ * SYN that reuses its ports belongs to the listener.
+ */
+static int is_proxys(struct packet *p, struct bpf_sock *sk, int known)
+{
+	if (sk->state == STATE_LISTEN)
+		return 0;
+	if (sk->state == STATE_TIME_WAIT)
+		return known && !is_syn(p);
+	return has_proxy_mark(sk);
+}
+
+static int finish_assign(struct __sk_buff *skb, struct packet *p, long failed)
+{
+	if (failed)
+		return drop(skb, p, DROP_ASSIGN_FAILED);
+	set_mark(skb, MARK_STEER, p->src.identity);
+	count(COUNT_STEERED);
+	return TC_ACT_OK;
+}
+
+static __u32 flow_hash(struct packet *p)
+{
+	__u32 h = p->tuple.saddr.word[3] ^ p->tuple.daddr.word[3] ^ p->tuple.saddr.word[1];
+
+	h ^= (__u32)p->tuple.sport << 16 | p->tuple.dport;
+	h = (h ^ h >> 16) * 0x7feb352d;
+	h = (h ^ h >> 15) * 0x846ca68b;
+	return h ^ h >> 16;
+}
+
+static int assign_listener(struct __sk_buff *skb, struct packet *p)
+{
+	__u32 hash = flow_hash(p), slot, i;
+	struct bpf_sock *sk;
+	long failed;
+
+	for (i = 0; i < WORKERS; i++) {
+		slot = 2 * ((hash + i) % WORKERS) + p->ipv6;
+		sk = (struct bpf_sock *)listeners.lookup(&slot);
+		if (!sk)
+			continue;
+		failed = bpf_sk_assign(skb, sk, 0);
+		bpf_sk_release(sk);
+		return finish_assign(skb, p, failed);
+	}
+	return NOT_STEERED;
+}
+
+static int no_worker(struct __sk_buff *skb, struct packet *p)
+{
+	struct config *c = settings();
+
+	return c && c->proxy_open ? pass() : drop(skb, p, DROP_PROXY_UNAVAILABLE);
+}
+
+/* Returns NOT_STEERED if the proxy has no socket for the packet. */
+static int assign_established(struct __sk_buff *skb, struct packet *p, int known)
+{
+	struct bpf_sock *sk = find_tcp(skb, p);
+	long failed;
+
+	if (!sk)
+		return NOT_STEERED;
+	if (!is_proxys(p, sk, known)) {
+		bpf_sk_release(sk);
+		return NOT_STEERED;
+	}
+	failed = bpf_sk_assign(skb, sk, 0);
+	bpf_sk_release(sk);
+	return finish_assign(skb, p, failed);
+}
+
+static int assign(struct __sk_buff *skb, struct packet *p)
+{
+	int done;
+
+	/* The kernel puts fragments together first, and finds the socket by the whole. */
+	if (p->fragment != WHOLE)
+		return finish_assign(skb, p, 0);
+	done = assign_established(skb, p, 1);
+	if (done == NOT_STEERED)
+		done = assign_listener(skb, p);
+	return done == NOT_STEERED ? no_worker(skb, p) : done;
+}
+
+static int has_listener(struct packet *p)
+{
+	struct bpf_sock *sk;
+	__u32 slot, i;
+
+	for (i = 0; i < WORKERS; i++) {
+		slot = 2 * i + p->ipv6;
+		sk = (struct bpf_sock *)listeners.lookup(&slot);
+		if (!sk)
+			continue;
+		bpf_sk_release(sk);
+		return 1;
+	}
+	return 0;
+}
+
+/* From egress back to an ingress hook, lo's, where a socket can be assigned. */
+static int hairpin(struct __sk_buff *skb, struct packet *p)
+{
+	struct config *c = settings();
+
+	/* Behind lo there is no way on to the server, so the way without a proxy must be taken
+	 * here. */
+	if (c && c->proxy_open && !has_listener(p))
+		return pass();
+	set_mark(skb, MARK_STEER, p->src.identity);
+	return bpf_redirect(LOOPBACK_IFINDEX, BPF_F_INGRESS);
+}
+
+static int to_proxy(struct __sk_buff *skb, struct packet *p, enum hook hook)
+{
+	return hook == ON_EGRESS ? hairpin(skb, p) : assign(skb, p);
+}
+
+/* Is this packet for a connection the proxy has, though its connection track is gone? */
+static int is_for_proxy(struct __sk_buff *skb, struct packet *p)
+{
+	struct bpf_sock *sk;
+	int found;
+
+	if (p->tuple.proto != PROTO_TCP || is_syn(p) || p->fragment != WHOLE)
+		return 0;
+	sk = find_tcp(skb, p);
+	if (!sk)
+		return 0;
+	found = is_proxys(p, sk, 0);
+	bpf_sk_release(sk);
+	return found;
+}
