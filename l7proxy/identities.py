@@ -53,6 +53,7 @@ class IdentityTable:
         self._prefixes: dict[Network, Identity] = {}
         self._hosts: set[Network] = {ip_network("127.0.0.0/8"), ip_network("::1/128")}
         self._next_id = 1
+        self._cursor: dict[int, int] = {}
 
     # -- who there is -------------------------------------------------------------------------------------------
 
@@ -149,8 +150,13 @@ class IdentityTable:
     # -- numbers ------------------------------------------------------------------------------------------------
 
     def _free_number(self, first: int, end: int) -> int:
-        for number in range(first, end):
+        """The next free number, round and round: one that has just been given up is not soon somebody else's, so
+        whoever still holds it (a connection, a tracked flow) is unknown, not mistaken."""
+        start = self._cursor.get(first, first)
+        for step in range(end - first):
+            number = first + (start - first + step) % (end - first)
             if number not in self.numbers:
+                self._cursor[first] = number + 1
                 return number
         raise IdentityError(f"all {end - first} identity numbers from {first} are in use")
 

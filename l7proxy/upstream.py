@@ -11,10 +11,15 @@ from l7proxy.listener import upstream, upstream_any_port
 _TAKEN = frozenset({errno.EADDRNOTAVAIL, errno.EADDRINUSE})
 
 
-async def dial(mark: int, client: tuple[str, int], server: tuple[str, int], timeout: float) -> socket.socket:
-    """A connected socket. Raises OSError or TimeoutError (after `timeout` seconds)."""
+async def dial(
+    mark: int, client: tuple[str, int], server: tuple[str, int], timeout: float, *, keep_port: bool = True
+) -> socket.socket:
+    """A connected socket; with `keep_port` from the client's own port, if that is free. Raises OSError, or
+    TimeoutError after `timeout` seconds."""
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     async with asyncio.timeout(timeout):
+        if not keep_port:
+            return await _connect(upstream_any_port(family, mark, client[0]), server)
         sock = upstream(family, mark, client)
         try:
             return await _connect(sock, server)

@@ -32,14 +32,14 @@ def test_equal_labels_share_a_number_and_other_named_ports_do_not(table: Identit
     assert len({same.id, other.id, table.by_name("api").id}) == 3
 
 
-def test_a_number_is_free_again_when_nobody_has_its_labels(table: IdentityTable) -> None:
+def test_a_number_is_given_up_with_its_labels_and_not_at_once_somebody_elses(table: IdentityTable) -> None:
     number = table.by_name("api").identity.number
     table.add("api2", {"app": "api"}, named_ports={"http": 8080}, interface="v1")
     table.remove("api")
     assert number in table.numbers
     table.remove("api2")
     assert number not in table.numbers
-    assert table.intern({"app": "new"}).number == number
+    assert table.intern({"app": "new"}).number != number
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,14 @@ def test_unknown_and_doubled_names_are_errors(table: IdentityTable) -> None:
         table.remove("nope")
     with pytest.raises(IdentityError, match="no entity"):
         table.entity("nope")
+
+
+def test_all_numbers_can_be_used_and_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l7proxy.identities.FIRST_CIDR", FIRST_ENDPOINT + 3)
+    table = IdentityTable()
+    for name in "abc":
+        table.add(name, {"app": name})
+    with pytest.raises(IdentityError, match="all 3 identity numbers"):
+        table.add("d", {"app": "d"})
+    table.remove("b")
+    assert table.add("e", {"app": "e"}).identity.number == FIRST_ENDPOINT + 1

@@ -1,0 +1,157 @@
+"""Who speaks to whom: from an accepted socket to the identities and rules of its flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from l7proxy.snapshot import Snapshot
+from parsers.facts import HttpRequest
+from parsers.options import HttpOptions
+from policies.decision import L4Decision, L4Kind, L7Policy
+from policies.identity import FIRST_CIDR, FIRST_ENDPOINT, Identity, reserved
+from policies.match import RuleSet, judge_all
+from policies.model import TrafficDirection
+from policies.resolve import Resolver
+from policies.verdict import L7Decision
+from sockmap.flows import Flow
+
+_MAX_JUDGES = 20_000
+"""(identities, port) combinations remembered in one generation before all are forgotten and made anew."""
+
+
+class FlowJudge:
+    """The rules of one flow, shared by every connection between the same identities and port."""
+
+    __slots__ = ("audit_only", "cache", "header_names", "log_headers", "options", "sets")
+
+    def __init__(self, sets: Sequence[RuleSet], options: HttpOptions, log_headers: bool) -> None:
+        self.sets = tuple(sets)
+        self.options = options
+        self.log_headers = log_headers
+        self.cache: dict[bytes, Any] = {}
+        self.audit_only = all(one.audit_only for one in sets)
+        self.header_names = frozenset[str]().union(*(one.header_names for one in sets))
+
+    def judge(self, request: HttpRequest) -> L7Decision:
+        """The verdict of both sides' rules on one request."""
+        return judge_all(self.sets, request)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A flow the proxy was given: its ends, their identities, the endpoint it counts for, and its rules.
+
+    `judge` is None if L3/L4 policy no longer allows the flow at all; `reason` then says why.
+    """
+
+    client: tuple[str, int]
+    server: tuple[str, int]
+    flow: Flow
+    source: Identity
+    destination: Identity
+    endpoint: str
+    judge: FlowJudge | None
+    reason: str = ""
+
+
+class Prefixes:
+    """The longest prefix of an address: one look-up for each prefix length in use."""
+
+    def __init__(self, identities: Iterable[Identity]) -> None:
+        self._by_length: dict[tuple[int, int], dict[int, Identity]] = {}
+        for identity in identities:
+            if identity.prefix is not None:
+                network = identity.prefix
+                known = self._by_length.setdefault((network.version, network.prefixlen), {})
+                known[int(network.network_address) >> (network.max_prefixlen - network.prefixlen)] = identity
+        self._lengths = sorted(self._by_length, reverse=True)
+
+    def longest(self, address: str) -> Identity | None:
+        """The identity of the longest prefix that holds `address` (without zone), or None."""
+        ip = ip_address(address.partition("%")[0])
+        for version, length in self._lengths:
+            if version == ip.version:
+                found = self._by_length[version, length].get(int(ip) >> (ip.max_prefixlen - length))
+                if found is not None:
+                    return found
+        return None
+
+
+class UnknownFlow(Exception):
+    """A connection that the datapath did not steer here, or whose identity is not known: refused."""
+
+
+class PolicyView:
+    """One generation's policies, compiled as flows ask for them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        settings = snapshot.settings
+        self._resolver = Resolver(
+            snapshot.policies, node_audit=settings.node_audit, allow_localhost=settings.allow_localhost
+        )
+        self._prefixes = Prefixes(snapshot.identities.values())
+        self._judges: dict[tuple[int, int, int, int, int], tuple[FlowJudge | None, str]] = {}
+        self._sets: dict[int, tuple[L7Policy, RuleSet]] = {}
+
+    def origin(self, client: tuple[str, int], server: tuple[str, int], flow: Flow | None) -> Origin:
+        """Who is behind an accepted connection, and what holds for it. Raises UnknownFlow."""
+        if flow is None:
+            raise UnknownFlow(f"no flow from {client[0]}:{client[1]} to {server[0]}:{server[1]} was steered here")
+        source = self._identity(flow.src_identity, client[0])
+        destination = self._identity(flow.dst_identity, server[0])
+        judge, reason = self._judge(flow, server[1], source, destination)
+        names = self.snapshot.endpoints
+        endpoint = names.get(flow.dst_endpoint) or names.get(flow.src_endpoint) or ""
+        return Origin(client, server, flow, source, destination, endpoint, judge, reason)
+
+    def _identity(self, number: int, address: str) -> Identity:
+        """A workload or the host keeps its number. Who is outside is known by address: a new policy may name a
+        longer prefix than the one that held when the connection was opened."""
+        identity = self.snapshot.identities.get(number)
+        if identity is not None and identity.in_cluster:
+            return identity
+        if number in range(FIRST_ENDPOINT, FIRST_CIDR):
+            raise UnknownFlow(f"identity {number} is not known in generation {self.snapshot.generation}")
+        workload = self.snapshot.addresses.get(address)
+        if workload is not None:
+            return self.snapshot.identities[workload]
+        return self._prefixes.longest(address) or reserved("world")
+
+    def _judge(self, flow: Flow, port: int, source: Identity, destination: Identity) -> tuple[FlowJudge | None, str]:
+        key = (source.number, destination.number, flow.src_endpoint, flow.dst_endpoint, port)
+        found = self._judges.get(key)
+        if found is None:
+            if len(self._judges) >= _MAX_JUDGES:
+                self._judges.clear()
+            found = self._judges[key] = self._make_judge(flow, port, source, destination)
+        return found
+
+    def _make_judge(
+        self, flow: Flow, port: int, source: Identity, destination: Identity
+    ) -> tuple[FlowJudge | None, str]:
+        decisions: list[L4Decision] = []
+        if flow.src_endpoint in self.snapshot.endpoints:
+            decide = self._resolver.decide
+            decisions.append(decide(TrafficDirection.EGRESS, source, destination, "TCP", port, destination))
+        if flow.dst_endpoint in self.snapshot.endpoints:
+            decide = self._resolver.decide
+            decisions.append(decide(TrafficDirection.INGRESS, destination, source, "TCP", port, destination))
+        for decision in decisions:
+            if decision.kind is L4Kind.DENY:
+                return None, decision.reason
+        if not decisions:
+            return None, "neither end is an endpoint of this node any more"
+        sets = [self._rule_set(decision.l7) for decision in decisions if decision.l7 is not None]
+        settings = self.snapshot.settings
+        return FlowJudge(sets, settings.http, settings.flow_log.headers), ""
+
+    def _rule_set(self, policy: L7Policy) -> RuleSet:
+        found = self._sets.get(id(policy))
+        if found is None:
+            # The policy is kept beside its rule set, so its id stays its own.
+            found = self._sets[id(policy)] = (policy, RuleSet(policy))
+        return found[1]

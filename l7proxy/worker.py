@@ -1,0 +1,268 @@
+"""A worker process: one event loop, its own listeners, and the connections that the datapath steers to them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import json
+import logging
+import os
+import pickle
+import signal
+import socket
+import struct
+from collections import Counter
+from time import monotonic, time
+from typing import cast
+
+import uvloop
+
+from l7proxy.control import FrameReader, Kind, frame
+from l7proxy.flowjson import ConnectionEncoder, FlowEncoder
+from l7proxy.flowlog import BatchSink
+from l7proxy.http1 import Http1Conversation
+from l7proxy.listener import listen, reset_on_close
+from l7proxy.metrics import WorkerMetrics
+from l7proxy.ops import Direction, Record
+from l7proxy.origin import Origin, PolicyView, UnknownFlow
+from l7proxy.relay import Relay
+from l7proxy.snapshot import Snapshot
+from sockmap.flows import FlowTable, ListenerTable
+
+log = logging.getLogger("l7proxy.worker")
+_PR_SET_PDEATHSIG = 1
+_MAX_UNSENT = 8 << 20
+"""Bytes of flow records that may wait for the supervisor before further ones are lost (and counted)."""
+
+
+class _Accepting(asyncio.Protocol):
+    """The protocol of a socket just accepted: it finds out whose flow it is, then hands over to a relay."""
+
+    __slots__ = ("_worker",)
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast(asyncio.Transport, transport)
+        relay = self._worker.accept(stream)
+        if relay is not None:
+            stream.set_protocol(relay.side(Direction.REQUEST))
+            relay.attach_client(stream)
+
+
+class Worker:
+    """Everything one process holds. It is an Owner of relays."""
+
+    def __init__(self, index: int, flows: FlowTable, listeners: ListenerTable, control: socket.socket) -> None:
+        self.index, self._flows, self._listeners = index, flows, listeners
+        self._control_socket = control
+        self._control: asyncio.Transport | None = None
+        self.loop = asyncio.get_running_loop()
+        self.relays: set[Relay] = set()
+        self.by_endpoint: Counter[str] = Counter()
+        self.metrics = WorkerMetrics()
+        self.sink = BatchSink(self._send_flows)
+        self.view: PolicyView | None = None
+        self.stopped = asyncio.Event()
+        self._servers: list[asyncio.Server] = []
+        self._clock_offset = time() - monotonic()
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until the supervisor says stop, or is gone."""
+        reader = FrameReader(self._command)
+        transport, _ = await self.loop.create_connection(lambda: _Control(self, reader), sock=self._control_socket)
+        self._control = transport
+        ticks = self.loop.create_task(self._ticks())
+        await self.stopped.wait()
+        ticks.cancel()
+        await self._drain()
+        self._report()
+        self._control.close()
+
+    def _command(self, kind: Kind, body: bytes) -> None:
+        if kind is Kind.SNAPSHOT:
+            self.loop.create_task(self._take_snapshot(pickle.loads(body)))  # noqa: S301 -- from our own supervisor
+        elif kind is Kind.STOP:
+            self.stopped.set()
+
+    async def _take_snapshot(self, snapshot: Snapshot) -> None:
+        settings = snapshot.settings
+        self.limits, self.mark = settings.limits, settings.mark
+        self.refuse_with_503 = settings.refuse_upstream_with_503
+        self.view = PolicyView(snapshot)
+        self._encode = FlowEncoder(settings.node_name, settings.flow_log)
+        for relay in list(self.relays):
+            relay.rejudge(self._locate)
+        if not self._servers:
+            await self._listen()
+        self.send(frame(Kind.READY, struct.pack("<Q", snapshot.generation)))
+
+    async def _listen(self) -> None:
+        for offset, family in enumerate((socket.AF_INET, socket.AF_INET6)):
+            sock = listen(family, self.mark)
+            server = await self.loop.create_server(lambda: _Accepting(self), sock=sock, backlog=4096)
+            self._servers.append(server)
+            self._listeners.put(2 * self.index + offset, sock.fileno())
+
+    async def _drain(self) -> None:
+        """Stop accepting, let what is in flight end within the grace time, then reset the rest."""
+        for server in self._servers:
+            server.close()
+        for relay in list(self.relays):
+            relay.stop()
+        deadline = monotonic() + (self.limits.grace if self.view else 0)
+        while self.relays and monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        for relay in list(self.relays):
+            relay.abort()
+        await asyncio.sleep(0)
+
+    async def _ticks(self) -> None:
+        """Records every 50 ms; time-outs and metrics every second."""
+        next_second = monotonic() + 1
+        while True:
+            await asyncio.sleep(0.05)
+            self.sink.flush()
+            now = monotonic()
+            if now >= next_second:
+                next_second = now + 1
+                self._clock_offset = time() - now
+                for relay in list(self.relays):
+                    relay.tick(now)
+                self._report()
+
+    # -- towards the supervisor ----------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Queue a control frame."""
+        if self._control is not None and not self._control.is_closing():
+            self._control.write(data)
+
+    def _send_flows(self, batch: bytes, records: int) -> bool:
+        if self._control is None or self._control.get_write_buffer_size() > _MAX_UNSENT:
+            return False
+        self.send(frame(Kind.FLOWS, struct.pack("<I", records) + batch))
+        return True
+
+    def _report(self) -> None:
+        self.sink.flush()
+        self.metrics.active = len(self.relays)
+        self.metrics.lost = self.sink.lost
+        self.send(frame(Kind.METRICS, json.dumps(self.metrics.snapshot()).encode()))
+
+    # -- connections ---------------------------------------------------------------------------------------------
+
+    def accept(self, transport: asyncio.Transport) -> Relay | None:
+        """The relay for an accepted connection; None (and a reset) if it may not be."""
+        client = transport.get_extra_info("peername")
+        server = transport.get_extra_info("sockname")
+        try:
+            if client is None or server is None or self.view is None:
+                raise UnknownFlow("the connection was gone before it was looked at")
+            origin = self._origin(client[:2], server[:2])
+            if origin.judge is None:
+                raise UnknownFlow(origin.reason)
+            if self.by_endpoint[origin.endpoint] >= self.limits.connections_per_endpoint:
+                raise UnknownFlow(f"endpoint {origin.endpoint} has its limit of connections")
+        except UnknownFlow as error:
+            self._refuse(transport, str(error))
+            return None
+        self.by_endpoint[origin.endpoint] += 1
+        relay = Relay(self, origin, Http1Conversation(origin.judge))
+        self.relays.add(relay)
+        return relay
+
+    def _origin(self, client: tuple[str, int], server: tuple[str, int]) -> Origin:
+        assert self.view is not None  # noqa: S101 -- no connection is accepted before the first snapshot
+        return self.view.origin(client, server, self._flows.lookup(*client, *server))
+
+    def _locate(self, origin: Origin) -> Origin | None:
+        """The same flow under the policy now in force."""
+        try:
+            assert self.view is not None  # noqa: S101 -- as above
+            return self.view.origin(origin.client, origin.server, origin.flow)
+        except UnknownFlow:
+            return None
+
+    def _refuse(self, transport: asyncio.Transport, reason: str) -> None:
+        log.warning("connection refused: %s", reason)
+        self.metrics.refused_connection()
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            reset_on_close(sock)
+        transport.abort()
+
+    # -- what relays say (Owner) ---------------------------------------------------------------------------------
+
+    def record(self, relay: Relay, record: Record) -> None:
+        """Log and count a request."""
+        encoder = relay.encoder
+        if encoder is None:
+            encoder = relay.encoder = self._connection_encoder(relay.origin)
+        assert isinstance(encoder, ConnectionEncoder)  # noqa: S101 -- made one line above
+        self.sink.add(encoder.l7(record, record.ended + self._clock_offset))
+        latency = record.ended - record.started
+        self.metrics.request(record.protocol, record.decision.verdict, relay.origin.endpoint, latency)
+
+    def _connection_encoder(self, origin: Origin) -> ConnectionEncoder:
+        names = self.view.snapshot.endpoints if self.view else {}
+        return self._encode.connection(
+            source=(origin.source, origin.flow.src_endpoint, names.get(origin.flow.src_endpoint, "")),
+            destination=(origin.destination, origin.flow.dst_endpoint, names.get(origin.flow.dst_endpoint, "")),
+            client=origin.client,
+            server=origin.server,
+        )
+
+    def upstream_failed(self, relay: Relay, reason: str) -> None:
+        """Count an upstream that could not be reached."""
+        log.info("upstream %s:%d: %s", *relay.origin.server, reason)
+        self.metrics.upstream_failed(relay.origin.endpoint)
+
+    def closed(self, relay: Relay) -> None:
+        """Forget a connection."""
+        self.relays.discard(relay)
+        self.by_endpoint[relay.origin.endpoint] -= 1
+        self.metrics.bytes(relay.requests.total, relay.responses.total)
+
+
+class _Control(asyncio.Protocol):
+    """The control channel. Without a supervisor nobody updates the policy, so the worker ends at once."""
+
+    def __init__(self, worker: Worker, reader: FrameReader) -> None:
+        self._worker, self._reader = worker, reader
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._worker.stopped.is_set():
+            log.error("the supervisor is gone; this worker ends, its flows fail closed")
+            os._exit(3)
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    control = socket.socket(fileno=arguments.control)
+    control.setblocking(False)
+    worker = Worker(arguments.index, FlowTable(arguments.flows), ListenerTable(arguments.listeners), control)
+    await worker.run()
+
+
+def main() -> None:
+    """Entry point of ``python -m l7proxy.worker``; started by the supervisor only."""
+    parser = argparse.ArgumentParser(prog="l7proxy-worker")
+    for name in ("control", "flows", "listeners", "index"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    arguments = parser.parse_args()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    logging.basicConfig(level=logging.INFO, format=f"l7proxy worker {arguments.index}: %(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor says when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    uvloop.run(_serve(arguments))
+
+
+if __name__ == "__main__":
+    main()
