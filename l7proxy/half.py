@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from l7proxy.ops import Direction
+from l7proxy.pump import Pump
+
+log = logging.getLogger("l7proxy.worker")
+PUMP_FROM = 512 << 10
+"""Bytes still to go by count from which on `splice` moves them: below, its own system calls cost more."""
 
 
 class Carrier(Protocol):
@@ -37,6 +44,7 @@ class Half:
         "need",
         "paused",
         "pending",
+        "pump",
         "sink",
         "source",
         "total",
@@ -47,9 +55,41 @@ class Half:
         self.direction = direction
         self.source: asyncio.Transport | None = None
         self.sink: asyncio.Transport | None = None
+        self.pump: Pump | None = None
         self.pending: bytes = b""
         self.credit = self.dropping = self.need = self.total = 0
         self.waiting = self.eof = self.finished = self.paused = self.choked = False
+
+    def start_pump(self, buffer: int, done: Callable[[Half, OSError | None], None]) -> None:
+        """Move what may go by count without reading it here, if both sockets are there and nothing is queued between
+        them. `done` is called when that is over."""
+        source, sink = self.source, self.sink
+        if self.pump or self.paused or self.eof or self.credit < PUMP_FROM or source is None or sink is None:
+            return
+        if source.is_closing() or sink.is_closing() or sink.get_write_buffer_size():
+            return
+
+        def over(moved: int, error: OSError | None) -> None:
+            self.pump = None
+            self.credit -= moved
+            self.total += moved
+            if error is None and self.source is not None and not self.source.is_closing():
+                self.source.resume_reading()
+            done(self, error)
+
+        descriptors = [t.get_extra_info("socket").fileno() for t in (source, sink)]
+        try:
+            self.pump = Pump(descriptors[0], descriptors[1], self.credit, buffer, over)
+        except OSError as error:
+            log.warning("no pipe for a large body, it is copied: %s", error)
+            return
+        source.pause_reading()
+
+    def stop_pump(self) -> None:
+        """End it without a word: the connection is going to be reset, or is over."""
+        if self.pump is not None:
+            self.pump.stop()
+            self.pump = None
 
 
 class Side(asyncio.Protocol):

@@ -5,37 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Protocol
 
 from l7proxy.conversation import Conversation
-from l7proxy.half import Half, Side
-from l7proxy.limits import Limits
+from l7proxy.half import PUMP_FROM, Half, Side
 from l7proxy.listener import reset_on_close
 from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, Need, Op, Pass, Record, Wait
 from l7proxy.origin import Origin
+from l7proxy.owner import Owner
 from l7proxy.upstream import dial
 
 REQUEST, RESPONSE = Direction.REQUEST, Direction.RESPONSE
 _LINGER = 2.0
 """Seconds in which a client may still read our last words while what it sends is thrown away."""
-
-
-class Owner(Protocol):
-    """What a relay needs of its worker."""
-
-    limits: Limits
-    mark: int
-    refuse_with_503: bool
-    loop: asyncio.AbstractEventLoop
-
-    def record(self, relay: Relay, record: Record) -> None:
-        """A request has ended: log and count it."""
-
-    def upstream_failed(self, relay: Relay, reason: str) -> None:
-        """The server could not be reached: count it."""
-
-    def closed(self, relay: Relay) -> None:
-        """Both sockets are gone."""
 
 
 class Relay:
@@ -105,6 +86,9 @@ class Relay:
         if half.credit >= len(data):
             half.credit -= len(data)
             self._send(half, data)
+            if half.credit >= PUMP_FROM:
+                # Once what was just written has left: the loop writes at the end of its turn.
+                self.owner.loop.call_soon(half.start_pump, self.owner.limits.buffered_bytes, self._pumped)
             if half.credit or half.eof:
                 return
             data = b""
@@ -112,6 +96,13 @@ class Relay:
             self._take(half, data, now)
         except Exception as error:  # a parser that fails closes, whatever the failure is
             self._broken(error)
+
+    def _pumped(self, half: Half, error: OSError | None) -> None:
+        self.last = now = monotonic()
+        if error is not None:
+            self.abort()
+        elif not half.credit:
+            self._take(half, b"", now)
 
     def ended(self, direction: Direction) -> None:
         """FIN was read."""
@@ -130,6 +121,8 @@ class Relay:
     def lost(self, direction: Direction, error: Exception | None) -> None:
         """A socket is closed. With an error (RST) the other side is reset too."""
         self.open -= 1
+        self.requests.stop_pump()
+        self.responses.stop_pump()
         half = self.half[direction]
         half.source = self.half[1 - direction].sink = None
         other = self.server if direction is REQUEST else self.client
@@ -146,7 +139,7 @@ class Relay:
             self._over()
 
     def _over(self) -> None:
-        self._apply_records(self.conversation.finish(monotonic()))
+        self._apply([op for op in self.conversation.finish(monotonic()) if isinstance(op, Record)])
         self.owner.closed(self)
 
     # -- bytes -> operations -------------------------------------------------------------------------------------
@@ -268,7 +261,7 @@ class Relay:
     def _adjust(self, half: Half) -> None:
         limit = self.owner.limits.buffered_bytes
         wanted = half.choked or len(half.pending) >= limit or (half is self.requests and self.early_size >= limit)
-        if wanted != half.paused and half.source is not None and not half.eof:
+        if wanted != half.paused and half.pump is None and half.source is not None and not half.eof:
             half.paused = wanted
             if wanted:
                 half.source.pause_reading()
@@ -318,11 +311,6 @@ class Relay:
             else:
                 self._other(self.responses, b"", 0, op)
 
-    def _apply_records(self, ops: Sequence[Op]) -> None:
-        for op in ops:
-            if isinstance(op, Record):
-                self.owner.record(self, op)
-
     def _close_after_flush(self) -> None:
         """Our last words are queued: send FIN behind them, and throw away what the client still sends, so that its
         kernel does not answer unread bytes with a reset that would destroy those words."""
@@ -354,6 +342,8 @@ class Relay:
     def abort(self) -> None:
         """Reset both sides at once."""
         self.lingering = self.lingering or monotonic()
+        self.requests.stop_pump()
+        self.responses.stop_pump()
         self._cancel_connect()
         self._reset(self.client)
         self._reset(self.server)
@@ -388,12 +378,13 @@ class Relay:
                 self._close_now()
         elif self.head_since and now - self.head_since > limits.head_timeout:
             self._apply(self.conversation.head_timeout(now))
-        elif (self.conversation.idle or self._tunnel) and now - self.last > limits.idle_timeout:
+        elif self._is_quiet() and now - self.last > limits.idle_timeout:
             self._close_now()
 
-    @property
-    def _tunnel(self) -> bool:
-        return self.requests.credit > FOREVER // 2
+    def _is_quiet(self) -> bool:
+        """Nobody owes anybody anything: between messages, or a tunnel, and no large body is moving."""
+        tunnel = self.requests.credit > FOREVER // 2
+        return (self.conversation.idle or tunnel) and not (self.requests.pump or self.responses.pump)
 
     def stop(self) -> None:
         """Graceful end: at once between messages, else behind the last response in flight."""
