@@ -81,6 +81,13 @@ class Reader:
             return None
         return node.value
 
+    def required(self, node: Node, key: str, hint: str = "") -> str | None:
+        """The string under a key that must be there; None only after a fault."""
+        child = node.get(key)
+        if child is None and isinstance(node.value, dict):
+            self.fault(node, f"needs {key}{hint}")
+        return None if child is None or child.value is None else self.text(child)
+
     def flag(self, node: Node | None) -> bool | None:
         """A boolean, or None if it is not there."""
         if node is None:

@@ -70,11 +70,9 @@ class HttpReader:
 
     def _match(self, node: Node, deny: bool) -> HeaderMatch | None:
         fields = self._reader.mapping(node, ("name", "value", "mismatch"), {"secret": _UNREADABLE})
-        name, value = self._reader.text(fields.get("name")), self._reader.text(fields.get("value"))
+        name, value = self._reader.required(node, "name"), self._reader.text(fields.get("value"))
         action = self._action(fields.get("mismatch"), deny)
         if name is None:
-            if isinstance(node.value, dict) and "name" not in node.value:
-                self._reader.fault(node, "needs a name")
             return None
         return self._named(node, name, value or None, deny, log=action == "LOG")
 

@@ -49,7 +49,7 @@ def _entry(reader: Reader, http: HttpReader, node: Node, deny: bool) -> PortRule
             _check_l7(reader, item, port)
     lists = reader.mapping(rules, ("http",), _L7_LATER)
     if rules.value == {}:
-        reader.fault(rules, "needs exactly one of http (an empty rules is refused by Cilium, too)")
+        reader.fault(rules, "an empty rules is refused, by Cilium too (write http, or leave rules out)")
     found = http.rules(lists["http"], deny) if "http" in lists else ()
     # An empty list is no L7 rule at all: the entry counts for L4 alone.
     return PortRule(tuple(p for p in ports if p is not None), found or None, reader.ref(node))
@@ -71,10 +71,8 @@ def _port(reader: Reader, node: Node) -> Port | None:
         hint = " (write it in upper case)" if protocol.upper() in _PROTOCOLS else ""
         reader.fault(fields["protocol"], f"protocol must be one of {', '.join(_PROTOCOLS)}, not {protocol!r}{hint}")
         return None
-    text = reader.text(fields.get("port"))
+    text = reader.required(node, "port", ' ("0" is every port)')
     if text is None:
-        if isinstance(node.value, dict) and "port" not in node.value:
-            reader.fault(node, 'needs a port ("0" is every port)')
         return None
     return _number(reader, fields["port"], text, fields.get("endPort"), protocol)
 

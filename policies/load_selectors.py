@@ -83,10 +83,8 @@ def _labels(reader: Reader, node: Node) -> Iterator[Requirement]:
 
 def _expression(reader: Reader, node: Node) -> Requirement | None:
     fields = reader.mapping(node, ("key", "operator", "values"))
-    name, operator = reader.text(fields.get("key")), reader.text(fields.get("operator"))
+    name, operator = reader.required(node, "key"), reader.required(node, "operator")
     if name is None or operator is None:
-        if node.value and not ("key" in node.value and "operator" in node.value):
-            reader.fault(node, "needs a key and an operator")
         return None
     if operator not in Operator.__members__.values():
         reader.fault(fields["operator"], f"unknown operator {operator!r} (known: {', '.join(Operator)})")
