@@ -59,8 +59,10 @@ class Judge:
         if enforced.kind is L4Kind.DENY:
             return L4Decision(L4Kind.DENY, False, enforced.rule, _told(enforced, selection), selection.selected)
         audit = candidate.kind is L4Kind.DENY
-        reason = f"audit mode, passes: {_told(candidate, selection)}" if audit else enforced.reason
-        rule = candidate.rule if audit else enforced.rule or candidate.rule
+        word = candidate if audit or enforced.rule is None else enforced
+        rule, reason = word.rule, word.reason
+        if audit:
+            reason = f"audit mode, passes: {_told(candidate, selection)}"
         if enforced.kind is L4Kind.ALLOW and candidate.kind is not L4Kind.PROXY:
             return L4Decision(L4Kind.ALLOW, audit, rule, reason, selection.selected)
         first = self._lists_of(enforced)

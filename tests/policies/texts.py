@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from ipaddress import ip_network
 
-from policies.decision import L4Decision
+from policies.decision import L4Decision, L4Kind
 from policies.document import DocumentError
 from policies.identity import Identity, cidr, reserved, workload
 from policies.load import load_text
@@ -23,6 +23,9 @@ OFFICE = cidr(32768, ip_network("10.0.0.0/8"))
 DESK = cidr(32769, ip_network("10.1.2.3/32"))
 OFFICE6 = cidr(32770, ip_network("2001:db8::/32"))
 EVERYBODY = (API, WEB, BATCH, ABROAD, HOST, WORLD, NODE, APISERVER, OFFICE, DESK, OFFICE6)
+
+ALLOW, DENY, PROXY = L4Kind.ALLOW, L4Kind.DENY, L4Kind.PROXY
+TCP80 = "ports: [{port: '80', protocol: TCP}]"
 
 
 def document(spec: str, *, name: str = "p", namespace: str | None = None, notes: str = "", wide: bool = False) -> str:
@@ -64,3 +67,27 @@ def complaints(text: str) -> list[str]:
         assert all(problem.file == "p.yaml" and problem.severity == "error" for problem in error.problems)
         return [f"{problem.line}:{problem.key}: {problem.message}" for problem in error.problems]
     raise AssertionError("the file was taken")
+
+
+def http(*paths: str) -> str:
+    rules = ", ".join(f"{{path: {path}}}" for path in paths)
+    return f"{{{TCP80}, rules: {{http: [{rules}]}}}}"
+
+
+def kinds(found: Resolver, port: int = 80, protocol: str = "TCP") -> dict[str, L4Kind]:
+    who = {"web": WEB, "batch": BATCH, "abroad": ABROAD, "host": HOST, "world": WORLD, "desk": DESK}
+    return {name: to_api(found, one, port, protocol).kind for name, one in who.items()}
+
+
+def everyone(kind: L4Kind) -> dict[str, L4Kind]:
+    return dict.fromkeys(("web", "batch", "abroad", "host", "world", "desk"), kind)
+
+
+def paths(decision: L4Decision) -> list[str | None]:
+    assert decision.l7 is not None
+    return [rule.path for rule in decision.l7.enforced.allow]
+
+
+def passes_all(decision: L4Decision) -> bool:
+    assert decision.l7 is not None
+    return decision.l7.enforced.allow_all is not None or decision.l7.enforced.open
