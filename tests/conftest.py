@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+pytest.register_assert_rewrite("tests.lab", "tests.netns", "tests.node", "tests.e2e.common")
 _BPF = {"x86_64": 321, "aarch64": 280}
 """Number of the bpf(2) system call by machine."""
 _OPEN_FILES = 65_536

@@ -23,7 +23,10 @@ _BUSY_SYSCTLS = ("neigh", "route/", "tcp_fastopen_key", "ip_local_reserved_ports
 
 def run(argv: Sequence[str], *, timeout: float = 30.0, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command and return what it printed. Raises AssertionError with its output if it fails and `check`."""
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    raw = subprocess.run(argv, capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    # Not text mode: CRLF must stay what it is.
+    texts = [output.decode("utf-8", "replace") for output in (raw.stdout, raw.stderr)]
+    done = subprocess.CompletedProcess(list(argv), raw.returncode, *texts)
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(argv)}: status {done.returncode}\n{done.stdout}{done.stderr}")
     return done

@@ -1,0 +1,243 @@
+"""A play in nine scenes: a shop's API, who may ask it what, and what became of those who asked for more.
+
+Everything happens in network namespaces made for it and removed afterwards; it can be run again at once. The exit
+code is 0 only if everything was as told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demo.voice import Voice
+from tests import netns
+from tests.lab import Lab, Pod
+from tests.node import COMMAND, NodeHandle
+
+HERE = Path(__file__).parent
+NETWORK = """
+  web       10.77.0.2 ──┐
+  api       10.77.0.3 ──┤
+  legacy    10.77.0.4 ──┼── node ── outside
+  stranger  10.77.0.5 ──┘
+"""
+ASKS = 2000
+Seen = list[tuple[str, str]]
+
+
+class Play:
+    """The stage and the scenes."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.voice = lab, Voice()
+        self.web, self.api, self.legacy, self.stranger = (
+            lab.pod(name) for name in ("web", "api", "legacy", "stranger")
+        )
+        self.logs = {pod.name: self._serve(pod) for pod in (self.api, self.legacy)}
+        self.before = lab.state()
+
+    def _serve(self, pod: Pod) -> Path:
+        log = self.lab.folder / f"{pod.name}.log"
+        with log.open("a") as file:
+            self.lab.popen(pod.ns, [sys.executable, str(HERE / "api.py")], stdout=file)
+        self.lab.wait(lambda: log.read_text().startswith("ready"), what=f"{pod.name} to serve")
+        return log
+
+    def run(self) -> int:
+        """All scenes; how many things were not as told."""
+        self.without()
+        direct = self.time_requests()
+        self.policy()
+        node = self.start()
+        self.allowed()
+        self.refused()
+        self.audited()
+        self.what_the_servers_saw()
+        self.flow_log(node)
+        self.cost(node, direct)
+        self.end(node)
+        return self.voice.failures
+
+    # -- the scenes ------------------------------------------------------------------------------------------------
+
+    def without(self) -> None:
+        self.voice.scene(
+            "A node without l7proxy",
+            "Four pods on one node. The API serves whoever comes, whatever they ask for.",
+        )
+        print(NETWORK)
+        self.ask(self.web, self.api, "/public/menu", 200)
+        self.ask(self.stranger, self.api, "/admin/users", 200)
+        self.forget()
+
+    def policy(self) -> None:
+        self.voice.scene(
+            "The policy",
+            "A CiliumNetworkPolicy as people have it already: `web` may ask the API for GET /public/, nothing else.",
+        )
+        self.voice.command("you", "cat policies/shop-api.yaml")
+        lines = (HERE / "policies/shop-api.yaml").read_text().splitlines()
+        self.voice.output("\n".join(f"{number:>2}  {line}" for number, line in enumerate(lines, 1)))
+        done = self.l7proxy("check", "policies/")
+        self.voice.check(done.returncode == 0, "no errors, and nothing that silently weakens it", done.stdout)
+        ends = ["--from", "app=web", "--to", "app=api", "--port", "80"]
+        request = ["--method", "GET", "--path", "/admin/users"]
+        done = self.l7proxy("explain", "--policies", "policies/", *ends, *request)
+        self.voice.check("DROPPED" in done.stdout, "a policy can be asked before anything runs", done.stdout)
+
+    def start(self) -> NodeHandle:
+        self.voice.scene(
+            "l7proxy starts",
+            "On the node, not in the pods: no sidecar, no restart, no change of address. "
+            "TC programs steer the flows that need a look inside to a local proxy.",
+        )
+        self.voice.command("node", "l7proxy run --config node.yaml &")
+        keys: dict[str, Any] = yaml.safe_load((HERE / "node.yaml").read_text())
+        texts = {path.name: path.read_text() for path in sorted((HERE / "policies").iterdir())}
+        del keys["policies"]
+        node = self.lab.start_l7proxy(texts, **keys)
+        self.voice.output(node.output.read_text())
+        self.voice.check(node.is_ready(), "/readyz says ready")
+        return node
+
+    def allowed(self) -> None:
+        self.voice.scene("What is allowed", "It reaches the API byte for byte, from the client's own address.")
+        self.ask(self.web, self.api, "/public/menu", 200)
+
+    def refused(self) -> None:
+        self.voice.scene("What is refused", "Another path, another method, two tricks, and somebody who is not named.")
+        self.ask(self.web, self.api, "/admin/users", 403)
+        self.ask(self.web, self.api, "/public/menu", 403, "-X", "DELETE")
+        self.ask(self.web, self.api, "/public/..%2fadmin/users", 403, "--path-as-is")
+        self.smuggle()
+        self.ask(self.stranger, self.api, "/public/menu", 0, "-m", "1")
+
+    def smuggle(self) -> None:
+        inner = b"GET /admin/users HTTP/1.1\r\nHost: api\r\n\r\n"
+        head = b"GET /public/menu HTTP/1.1\r\nHost: api\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n"
+        self.voice.command("web", "(a request hidden in another: Content-Length beside Transfer-Encoding)")
+        with netns.connect(self.web.ns, (self.api.v4, 80)) as connection:
+            connection.sendall(head % (len(inner) + 5) + b"0\r\n\r\n" + inner)
+            answer = connection.recv(65536).decode("latin-1")
+        self.voice.output(answer.splitlines()[0] if answer else "")
+        self.voice.check(answer.startswith("HTTP/1.1 400"), "what two parsers could read differently is not passed on")
+
+    def audited(self) -> None:
+        self.voice.scene(
+            "A policy on trial",
+            "`legacy` has a policy too, annotated `l7proxy.io/mode: audit`: everything is served, and what would have "
+            "been refused is recorded. So a policy can be tried in production before it is enforced.",
+        )
+        self.ask(self.web, self.legacy, "/reports/today", 200)
+        self.ask(self.web, self.legacy, "/cgi-bin/export", 200, "-d", "all=1")
+
+    def what_the_servers_saw(self) -> None:
+        self.voice.scene("What the servers saw", "Their own logs. Not one byte of a refused request got there.")
+        for pod, wanted in (
+            (self.api, [("GET", "/public/menu")]),
+            (self.legacy, [("GET", "/reports/today"), ("POST", "/cgi-bin/export")]),
+        ):
+            seen = self.seen(pod)
+            self.voice.command(pod.name, "cat requests.log")
+            self.voice.output("\n".join(f"{method} {target} (from {who})" for method, target, who in seen))
+            self.voice.check([row[:2] for row in seen] == wanted, "exactly what was allowed", seen)
+            self.voice.check({row[2] for row in seen} == {self.web.v4}, "from the client's own address", seen)
+
+    def flow_log(self, node: NodeHandle) -> None:
+        self.voice.scene(
+            "The flow log",
+            "One record for each request and each dropped connection, in Hubble's JSON, with the rule and its line.",
+        )
+        node.wait_flows(lambda record: "/cgi-bin/export" in str(record))
+        node.wait_flows(lambda record: record.get("flow", {}).get("Type") == "L3_L4")
+        done = self.l7proxy("observe", node=node)
+        for verdict, least in (("FORWARDED", 2), ("DROPPED", 5), ("AUDIT", 1)):
+            count = done.stdout.count(f" {verdict} ")
+            self.voice.check(count >= least, f"{verdict}: {count} records", done.stdout)
+
+    def cost(self, node: NodeHandle, direct: tuple[float, float]) -> None:
+        self.voice.scene("What it costs", f"{ASKS} requests over one connection, each judged and logged.")
+        before = processor_time(node)
+        through = self.time_requests()
+        each = (processor_time(node) - before) / ASKS * 1e6
+        self.voice.output(f"{'':12}{'median':>10}{'p99':>10}")
+        for name, (median, high) in (("direct", direct), ("through it", through)):
+            self.voice.output(f"{name:12}{median:>7.0f} us{high:>7.0f} us")
+        self.voice.output(f"processor time of the proxy: {each:.0f} us a request")
+        self.voice.check(0 < each < 2000 and through[0] < 20_000, "within reason")
+
+    def end(self, node: NodeHandle) -> None:
+        self.voice.scene("Curtain", "A normal stop takes everything back: programs, filters, rules, routes, sysctls.")
+        self.voice.command("node", "kill -TERM $(pidof l7proxy)")
+        status = node.stop()
+        self.voice.check(status == 0, "l7proxy has ended well", node.output.read_text()[-2000:])
+        left = netns.differences(self.before, self.lab.state())
+        self.voice.check(left == "", "the node is exactly as it was before", left)
+        self.ask(self.stranger, self.api, "/admin/users", 200)
+
+    # -- props -----------------------------------------------------------------------------------------------------
+
+    def ask(self, client: Pod, server: Pod, path: str, expected: int, *words: str) -> None:
+        """curl from one pod to another, shown with its answer."""
+        url = f"http://{server.v4}{path}"
+        self.voice.command(client.name, " ".join(["curl", *words, f"http://{server.name}{path}"]))
+        code, body = self.lab.curl(client.ns, url, *words)
+        told = {0: "no answer: dropped by the kernel, the proxy never saw it", 200: "200", 403: "403"}
+        self.voice.output(body)
+        self.voice.check(code == expected, told[expected], code)
+
+    def l7proxy(self, *words: str, node: NodeHandle | None = None) -> subprocess.CompletedProcess[str]:
+        """A command of l7proxy, shown with its output; on the node if one runs there."""
+        self.voice.command("node" if node else "you", " ".join(["l7proxy", *words]))
+        argv = [COMMAND, *words]
+        if node is not None:
+            argv = netns.inside(node.namespace, argv)
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=HERE, timeout=60)
+        folder = f"{node.folder}{os.sep}" if node else ""
+        self.voice.output((done.stdout + done.stderr).replace(folder, "") if folder else done.stdout + done.stderr)
+        return done
+
+    def time_requests(self) -> tuple[float, float]:
+        """Median and 99th percentile in microseconds, from web to the API."""
+        argv = [sys.executable, str(HERE / "cost.py"), self.api.v4, str(ASKS)]
+        median, high = self.lab.run(self.web.ns, argv, timeout=120).stdout.split()
+        return float(median), float(high)
+
+    def seen(self, pod: Pod) -> list[tuple[str, str, str]]:
+        """(method, target, client's address) of what a server was asked."""
+        rows = [json.loads(line) for line in self.logs[pod.name].read_text().splitlines() if line.startswith("[")]
+        return [(method, target, who) for method, target, _, who in rows]
+
+    def forget(self) -> None:
+        for log in self.logs.values():
+            os.truncate(log, 0)
+
+
+def processor_time(node: NodeHandle) -> float:
+    """Seconds of processor time that the workers have used."""
+    ticks = 0
+    for pid in node.worker_pids():
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> int:
+    """Play it; 0 if all was as told."""
+    if os.geteuid() != 0:
+        print("the demo makes network namespaces and loads BPF programs: it must run as root", file=sys.stderr)
+        return 1
+    with Lab() as lab:
+        failures = Play(lab).run()
+    print(f"\n{failures} things were not as told" if failures else "\nEverything was as told. Nothing of it is left.")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
