@@ -1,4 +1,4 @@
-"""A play in nine scenes: a shop's API, who may ask it what, and what became of those who asked for more.
+"""A play in ten scenes: a shop's API, who may ask it what, and what became of those who asked for more.
 
 Everything happens in network namespaces made for it and removed afterwards; it can be run again at once. The exit
 code is 0 only if everything was as told.

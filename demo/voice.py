@@ -31,7 +31,9 @@ class Voice:
     def output(self, text: str) -> None:
         """What a command printed."""
         for line in text.rstrip("\n").splitlines():
-            print(f"    {line}", flush=True)
+            short = textwrap.wrap(line, _WIDTH, subsequent_indent="      ", break_on_hyphens=False) or [""]
+            for part in [line] if len(line) <= _WIDTH else short:
+                print(f"    {part}", flush=True)
 
     def check(self, good: bool, told: str, found: object = "") -> None:
         """Say what is so; if it is not, say that, and remember."""
