@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from l7proxy.ops import Direction, Op
-from l7proxy.origin import FlowJudge
+from l7proxy.http1_exchange import Judge
 
 
 class Conversation(Protocol):
     """One connection's two directions: what was asked, what is still due, and in which order. It does no I/O."""
 
-    judge: FlowJudge
+    judge: Judge
     """The rules in force; replaced when the policy changes, and used from the next message on."""
 
     @property
