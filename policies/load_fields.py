@@ -79,6 +79,9 @@ class Reader:
         if not isinstance(node.value, str):
             self.fault(node, f"must be a string, not {kind(node)} (quote it)")
             return None
+        if not node.value.isascii() and any("\ud800" <= char <= "\udfff" for char in node.value):
+            self.fault(node, "holds half of a surrogate pair, which is no character")
+            return None
         return node.value
 
     def required(self, node: Node, key: str, hint: str = "") -> str | None:

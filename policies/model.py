@@ -125,8 +125,8 @@ class Policy:
     """One spec of one policy (a file's `specs` give several).
 
     `name` is ``namespace/name`` or, clusterwide, ``name``. `default_deny` holds the directions in which the policy
-    puts what it selects in default deny. `observe` holds the directions with ``enableDefaultDeny: false``.
-    `audit`: what it would refuse is recorded and forwarded. `reason`: the author's text for refusals.
+    puts what it selects in default deny; one with ``enableDefaultDeny: false`` is not among them. `audit`: what it
+    would refuse is recorded and forwarded. `reason`: the author's text for refusals.
     """
 
     name: str

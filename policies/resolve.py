@@ -27,8 +27,10 @@ _V = TypeVar("_V")
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """What counts for an endpoint in one direction: policies in force, and those with the ones in audit mode."""
+    """What counts for an endpoint in one direction: policies in force, and those with the ones in audit mode. Endpoints
+    with the same policies share one, known by its serial number."""
 
+    serial: int
     enforced: Selection
     candidate: Selection
     audited: bool
@@ -38,7 +40,7 @@ class _Subject:
 class _Signature:
     """All that a table depends on. Equal signatures have equal tables."""
 
-    policies: tuple[int, ...]
+    subject: int
     enforced: tuple[int, ...]
     candidate: tuple[int, ...]
     ports: tuple[tuple[str, int], ...]
@@ -75,7 +77,9 @@ class Resolver:
         self._members = Members(policies)
         self._node_audit, self._allow_localhost = node_audit, allow_localhost
         self._judge = Judge()
+        self._keys: dict[int, tuple[Identity, Hashable]] = {}
         self._subjects: dict[Hashable, _Subject] = {}
+        self._shared: dict[tuple[TrafficDirection, tuple[int, ...]], _Subject] = {}
         self._pairs: dict[Hashable, tuple[_Signature, _Holding, _Holding]] = {}
         self._tables: dict[_Signature, _Table] = {}
 
@@ -109,28 +113,34 @@ class Resolver:
         return self._pair(direction, subject, peer, None)[0]
 
     def _subject(self, direction: TrafficDirection, subject: Identity) -> _Subject:
-        key = (direction, _key(subject))
+        key = (direction, self._key(subject))
         found = self._subjects.get(key)
         if found is None:
             candidate = self._members.select(direction, subject, audit=True)
-            audited = self._node_audit or any(policy.audit for policy in candidate.policies)
-            enforced = candidate
-            if self._node_audit:
-                enforced = Selection(direction, (), (), ())
-            elif audited:
-                enforced = self._members.select(direction, subject, audit=False)
-            found = _remember(self._subjects, key, _Subject(enforced, candidate, audited))
+            shared = self._shared.get((direction, candidate.places))
+            if shared is None:
+                shared = self._shared[direction, candidate.places] = self._modes(candidate, subject)
+            found = _remember(self._subjects, key, shared)
         return found
+
+    def _modes(self, candidate: Selection, subject: Identity) -> _Subject:
+        audited = self._node_audit or any(policy.audit for policy in candidate.policies)
+        enforced = candidate
+        if self._node_audit:
+            enforced = Selection(candidate.direction, (), (), ())
+        elif audited:
+            enforced = self._members.select(candidate.direction, subject, audit=False)
+        return _Subject(len(self._shared), enforced, candidate, audited)
 
     def _pair(
         self, direction: TrafficDirection, subject: Identity, peer: Identity, destination: Identity | None
     ) -> tuple[_Signature, _Holding, _Holding]:
         if destination is None:
             destination = subject if direction is TrafficDirection.INGRESS else peer
-        key = (direction, _key(subject), _key(peer), tuple(destination.named_ports.items()))
+        of = self._subject(direction, subject)
+        key = (of.serial, self._key(peer), tuple(destination.named_ports.items()))
         found = self._pairs.get(key)
         if found is None:
-            of = self._subject(direction, subject)
             candidate = of.candidate.holding(peer)
             enforced = of.enforced.holding(peer) if of.audited else candidate
             signature = self._signature(of, enforced, candidate, destination.named_ports, peer)
@@ -140,15 +150,24 @@ class Resolver:
     def _signature(
         self, of: _Subject, enforced: _Holding, candidate: _Holding, named: Mapping[str, int], peer: Identity
     ) -> _Signature:
-        names = {name for member in (*enforced, *candidate) for name in member.names}
-        localhost = of.candidate.direction is TrafficDirection.INGRESS and peer.reserved == "host"
+        names = {name for member in (*enforced, *candidate) for name in member.names} if named else ()
+        ingress = of.candidate.direction is TrafficDirection.INGRESS
         return _Signature(
-            (of.candidate.direction is TrafficDirection.INGRESS, *of.candidate.places),
-            tuple(member.number for member in enforced),
-            tuple(member.number for member in candidate),
+            of.serial,
+            tuple([member.number for member in enforced]),
+            tuple([member.number for member in candidate]),
             tuple(sorted((name, named[name]) for name in names if name in named)),
-            self._allow_localhost and localhost,
+            self._allow_localhost and ingress and peer.reserved == "host",
         )
+
+    def _key(self, identity: Identity) -> Hashable:
+        """An identity's labels and ports: numbers may not be given out yet, or be given out anew."""
+        found = self._keys.get(id(identity))
+        if found is None:
+            key = frozenset(identity.labels.items()), tuple(identity.named_ports.items())
+            # The identity is kept beside its key, so that its id stays its own.
+            found = _remember(self._keys, id(identity), (identity, key))
+        return found[1]
 
     def _table(
         self, direction: TrafficDirection, subject: Identity, peer: Identity, destination: Identity | None
@@ -234,11 +253,6 @@ def _sweep(atoms: Sequence[Atom]) -> Iterator[tuple[int, int, list[Atom]]]:
 def _same(one: L4Decision, other: L4Decision) -> bool:
     # L7 policies are shared objects, and comparing thousands of rules one by one would be slow.
     return one is other or (one.l7 is other.l7 and one == other)
-
-
-def _key(identity: Identity) -> Hashable:
-    """An identity's labels: numbers may not be given out yet, or be given out anew."""
-    return frozenset(identity.labels.items()), tuple(identity.named_ports.items())
 
 
 def _remember(cache: dict[_K, _V], key: _K, value: _V) -> _V:

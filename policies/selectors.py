@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_network
 
-from policies.identity import Identity, Network
+from policies.identity import NAMESPACE_LABEL, Identity, Network
 from policies.model import CidrPeer, EntityPeer, Operator, Peer, Requirement, Selector
 
 _IN_CLUSTER = frozenset(
@@ -59,44 +58,58 @@ def inside(inner: Network, outer: Network) -> bool:
     """Whether a network is part of another."""
     if inner.version != outer.version or inner.prefixlen < outer.prefixlen:
         return False
-    return inner.network_address in outer
+    return _cut(inner, outer.prefixlen) == _cut(outer, outer.prefixlen)
 
 
 class PeerSet:
     """The peers of one rule, asked at once: many prefixes cost what one does."""
 
-    __slots__ = ("_cidrs", "_entities", "_lengths", "_selectors")
+    __slots__ = ("_cidrs", "_entities", "_lengths", "_others", "_pods")
 
     def __init__(self, peers: Iterable[Peer]) -> None:
         self._entities: set[str] = set()
-        self._selectors: list[Selector] = []
-        self._cidrs: dict[Network, list[CidrPeer]] = {}
+        self._pods: list[Selector] = []
+        self._others: list[Selector] = []
+        self._cidrs: dict[tuple[int, int, int], list[CidrPeer]] = {}
         for peer in peers:
             if isinstance(peer, EntityPeer):
                 self._entities.add(peer.name)
             elif isinstance(peer, Selector):
-                self._selectors.append(peer)
+                (self._pods if _pods_only(peer) else self._others).append(peer)
             else:
-                self._cidrs.setdefault(peer.prefix, []).append(peer)
-        self._lengths = {(prefix.version, prefix.prefixlen) for prefix in self._cidrs}
+                self._cidrs.setdefault(_cut(peer.prefix, peer.prefix.prefixlen), []).append(peer)
+        self._lengths = sorted({(version, length) for version, length, _ in self._cidrs})
 
     def holds(self, identity: Identity, requires: Iterable[Selector] = ()) -> bool:
         """Whether some peer holds the identity. Label selectors must meet all `requires` as well (fromRequires)."""
-        if any(entity_holds(name, identity) for name in self._entities):
+        if self._entities and any(entity_holds(name, identity) for name in self._entities):
             return True
-        if identity.prefix is not None and self._holds_prefix(identity, identity.prefix):
+        if identity.prefix is not None and self._cidrs and self._holds_prefix(identity, identity.prefix):
             return True
-        return any(selects(one, identity) for one in self._selectors) and all(
-            selects(one, identity) for one in requires
-        )
+        # Most selectors ask for a namespace, which thousands of prefixes do not have.
+        chosen = [*self._pods, *self._others] if identity.namespace else self._others
+        if not chosen:
+            return False
+        return any(selects(one, identity) for one in chosen) and all(selects(one, identity) for one in requires)
 
     def _holds_prefix(self, identity: Identity, prefix: Network) -> bool:
         for version, length in self._lengths:
             if version == prefix.version and length <= prefix.prefixlen:
-                outer = ip_network((prefix.network_address, length), strict=False)
-                if any(cidr_holds(peer, identity) for peer in self._cidrs.get(outer, ())):
+                peers = self._cidrs.get(_cut(prefix, length), ())
+                if any(cidr_holds(peer, identity) for peer in peers):
                     return True
         return False
+
+
+def _pods_only(selector: Selector) -> bool:
+    """Whether only identities of a namespace can meet a selector."""
+    own = f"k8s:{NAMESPACE_LABEL}"
+    return any(one.key == own and one.operator in (Operator.IN, Operator.EXISTS) for one in selector.requirements)
+
+
+def _cut(prefix: Network, length: int) -> tuple[int, int, int]:
+    """A network's first `length` bits, as a key."""
+    return prefix.version, length, int(prefix.network_address) >> (prefix.max_prefixlen - length)
 
 
 def _meets(requirement: Requirement, identity: Identity) -> bool:

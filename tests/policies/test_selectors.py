@@ -194,6 +194,20 @@ def test_initialising_pods_have_no_namespace() -> None:
     assert peer_holds(peer, init) and peer_holds(peer, WEB)
 
 
+def test_namespace_labels_reach_into_other_namespaces() -> None:
+    """A selector on labels of a namespace is not bound to the policy's own."""
+    far = workload(300, {"io.kubernetes.pod.namespace": "far", "io.cilium.k8s.namespace.labels.team": "x"})
+    for key in ("io.cilium.k8s.namespace.labels.team", "k8s:io.cilium.k8s.namespace.labels.team"):
+        (policy,) = load(api(f"ingress: [{{fromEndpoints: [{{matchLabels: {{'{key}': x}}}}]}}]"))
+        assert PeerSet(policy.rules[0].peers or ()).holds(far)
+
+
+def test_requirements_hold_in_the_namespace_whatever_they_ask() -> None:
+    (policy,) = load(api("ingress: [{fromEndpoints: [{}], fromRequires: [{matchLabels: {'reserved:host': ''}}]}]"))
+    (required,) = policy.rules[0].requires
+    assert not any(selects(required, one) for one in EVERYBODY)
+
+
 def test_a_label_counts_from_every_source() -> None:
     both = Identity(300, {**workload(300, {"app": "x"}).labels, "container:app": "y"})
     (policy,) = load(document("endpointSelector: {matchLabels: {app: y}}\ningress: [{}]"))
