@@ -121,7 +121,7 @@ def test_nothing_but_what_may_be_left_out_can_be_left_out() -> None:
         ("spec", "endpointSelector"),
         ("spec", "ingress", 0, "toPorts", 0, "ports", 0, "protocol"),
     }
-    inner = ("key", "operator", "values", "name", "cidr", "port")
+    inner = ("key", "operator", "values", "name", "cidr", "port", "http")
     for path in PLACES:
         refused = path in needed or (path[-1] in inner and path[0] == "spec") or path[-2:] == ("values", 0)
         assert taken(changed(path, ...)) is not refused, path
