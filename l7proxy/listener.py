@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import struct
@@ -70,6 +71,10 @@ def _bind_any_port(sock: socket.socket, address: str) -> None:
         raise
 
 
-def reset_on_close(sock: socket.socket) -> None:
-    """Closing this socket sends RST, not FIN."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+def reset(transport: asyncio.Transport | None) -> None:
+    """Close a connection with RST, not FIN, whatever is still queued."""
+    if transport is not None:
+        sock = transport.get_extra_info("socket")
+        if sock is not None and not transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()

@@ -8,7 +8,7 @@ from time import monotonic
 
 from l7proxy.conversation import Conversation
 from l7proxy.half import PUMP_FROM, Half, Side
-from l7proxy.listener import reset_on_close
+from l7proxy.listener import reset
 from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, Need, Op, Pass, Record, Wait
 from l7proxy.origin import Origin
 from l7proxy.owner import Owner
@@ -92,17 +92,23 @@ class Relay:
             if half.credit or half.eof:
                 return
             data = b""
+        self._put(half, data, now)
+
+    def _put(self, half: Half, data: bytes, now: float) -> None:
+        """`_take`, failing closed whatever the failure is."""
         try:
             self._take(half, data, now)
-        except Exception as error:  # a parser that fails closes, whatever the failure is
-            self._broken(error)
+        except Exception as error:
+            context = {"message": "a conversation failed; its connection is reset", "exception": error}
+            self.owner.loop.call_exception_handler(context)
+            self.abort()
 
     def _pumped(self, half: Half, error: OSError | None) -> None:
         self.last = now = monotonic()
         if error is not None:
             self.abort()
         elif not half.credit:
-            self._take(half, b"", now)
+            self._put(half, b"", now)
 
     def ended(self, direction: Direction) -> None:
         """FIN was read."""
@@ -112,10 +118,7 @@ class Relay:
         if self.lingering:
             self._close_now()
             return
-        try:
-            self._take(half, b"", now)
-        except Exception as error:
-            self._broken(error)
+        self._put(half, b"", now)
         self._finish_half(half)
 
     def lost(self, direction: Direction, error: Exception | None) -> None:
@@ -127,7 +130,7 @@ class Relay:
         half.source = self.half[1 - direction].sink = None
         other = self.server if direction is REQUEST else self.client
         if error is not None or not (half.eof and self.half[1 - direction].finished):
-            self._reset(other)
+            reset(other)
         elif other is not None:
             other.close()
         if direction is REQUEST:
@@ -345,22 +348,8 @@ class Relay:
         self.requests.stop_pump()
         self.responses.stop_pump()
         self._cancel_connect()
-        self._reset(self.client)
-        self._reset(self.server)
-
-    def _reset(self, transport: asyncio.Transport | None) -> None:
-        if transport is None:
-            return
-        sock = transport.get_extra_info("socket")
-        if sock is not None and not transport.is_closing():
-            reset_on_close(sock)
-        transport.abort()
-
-    def _broken(self, error: Exception) -> None:
-        self.owner.loop.call_exception_handler(
-            {"message": "a conversation failed; its connection is reset", "exception": error}
-        )
-        self.abort()
+        reset(self.client)
+        reset(self.server)
 
     # -- time and change -----------------------------------------------------------------------------------------
 
@@ -374,7 +363,10 @@ class Relay:
         """Once a second: the time-outs."""
         limits = self.owner.limits
         if self.lingering:
-            if now - self.lingering > _LINGER:
+            # Then whoever does not read its last words either is reset.
+            if now - self.lingering > limits.idle_timeout:
+                self.abort()
+            elif now - self.lingering > _LINGER:
                 self._close_now()
         elif self.head_since and now - self.head_since > limits.head_timeout:
             self._apply(self.conversation.head_timeout(now))

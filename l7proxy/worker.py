@@ -22,7 +22,7 @@ from l7proxy.control import FrameReader, Kind, frame
 from l7proxy.flowjson import ConnectionEncoder, FlowEncoder
 from l7proxy.flowlog import BatchSink
 from l7proxy.http1 import Http1Conversation
-from l7proxy.listener import listen, reset_on_close
+from l7proxy.listener import listen, reset
 from l7proxy.metrics import WorkerMetrics
 from l7proxy.ops import Direction, Record
 from l7proxy.origin import Origin, PolicyView, UnknownFlow
@@ -191,10 +191,7 @@ class Worker:
     def _refuse(self, transport: asyncio.Transport, reason: str) -> None:
         log.warning("connection refused: %s", reason)
         self.metrics.refused_connection()
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            reset_on_close(sock)
-        transport.abort()
+        reset(transport)
 
     # -- what relays say (Owner) ---------------------------------------------------------------------------------
 
