@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from l7proxy.ops import Direction, Op
 from l7proxy.http1_exchange import Judge
+from l7proxy.ops import Direction, Op
 
 
 class Conversation(Protocol):

@@ -18,6 +18,7 @@ A request that the client says is its last is the last: nothing behind it is tak
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from l7proxy.http1_exchange import Exchange, Judge, examine, malformed
 from l7proxy.http1_responses import CHUNKS, COUNT, DISCARD, HEAD, STALL, TUNNEL, UNREAD, Output, Responses
@@ -25,7 +26,6 @@ from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Op, Pass, Wait
 from parsers.http1 import CHUNKED, END, Refused, find_head
 from parsers.http1_chunks import BadChunks, Chunks
 from parsers.http1_fields import watched_names
-from policies.verdict import L7Decision, Verdict
 
 
 class Http1Conversation(Responses):
@@ -248,9 +248,9 @@ class Http1Conversation(Responses):
         return -1
 
     def _replace(self, status: int, reason: str) -> int:
-        """Answer the newest request ourselves instead of the server."""
+        """Answer the newest request ourselves instead of the server. Its head is there: its verdict remains."""
         exchange, started = self._flight.pop()
-        decision = L7Decision(Verdict.DROPPED, None, reason)
+        decision = replace(exchange.decision, reason=f"{exchange.decision.reason}; {reason}")
         self._flight.append((exchange.answered(status, reason, last=True, decision=decision), started))
         return self._end(reason)
 

@@ -151,6 +151,8 @@ def _fields(head: bytes, start: int, most: int, names: Mapping[bytes, bytes]) ->
         if known is not None:
             if name.lower() != known:
                 raise Refused(400, f"header {name.decode()!r} may be read as {known.decode('latin-1')!r}")
+            if known in _END_TO_END and value[-1:] in (b" ", b"\t"):
+                raise Refused(400, f"white space behind the value of {name.decode()}")
             found.setdefault(known, []).append(value.rstrip(b" \t"))
     return found
 
