@@ -91,7 +91,7 @@ class Node:
         self.table.set_host_addresses(await asyncio.to_thread(_host_addresses))
         self.table.set_prefixes(cidr_prefixes(self.policies.policies))
         self.generation = 1
-        self._program()
+        await self._program()
         await self.pool.start(self._snapshot())
         self.datapath.attach_loopback()
         for interface in self.config.node_interfaces:
@@ -190,16 +190,17 @@ class Node:
         self.table.set_prefixes(cidr_prefixes(self.policies.policies))
         self.generation += 1
         await self.pool.update(self._snapshot())
-        self._program()
+        await self._program()
 
-    def _program(self) -> None:
+    async def _program(self) -> None:
         """Write identities and policy into the kernel's maps."""
         resolver = self._resolver = Resolver(
             self.policies.policies,
             node_audit=self.config.audit,
             allow_localhost=self.config.allow_localhost == "always",
         )
-        rows = list(policy_rows(self.table, resolver))
+        # Many endpoints and prefixes take seconds: the loop has events to drain and questions to answer meanwhile.
+        rows = await asyncio.to_thread(lambda: list(policy_rows(self.table, resolver)))
         entries = self.table.ipcache().items()
         self.datapath.set_ipcache({network: IpEntry(identity.number, id) for network, (identity, id) in entries})
         self.datapath.set_policy(rows, generation=self.generation)
