@@ -63,7 +63,8 @@ def chunk_lines() -> Iterator[Vector]:
 def lengths() -> Iterator[Vector]:
     """Content-Length that wraps, repeats or is no number."""
     for value in (2**64 + 3, 2**32 + 3, 2**63, 2**64 - 1, 10**40):
-        yield vector(f"length {value}", request(length(value), body=b"abc" + HIDDEN))
+        made = request(length(value), body=b"abc" + HIDDEN)
+        yield vector(f"length {value}", made, legal=value < 2**63)  # a body of 4 GiB is nothing odd
     for value, body in ((SIZE, HIDDEN), (3, b"abc" + HIDDEN)):
         for odd in _odd_numbers(value):
             yield vector(f"length {odd!r}", request(b"Content-Length: " + odd, body=body))

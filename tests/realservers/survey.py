@@ -45,7 +45,9 @@ class Outcome:
 
 def is_public(ran: Ran) -> bool:
     """Whether the policy of these tests allows it."""
-    return ran.method in ("GET", "POST", "HEAD") and ran.path.startswith("/public/") and ran.host in HOSTS
+    absolute = re.match(r"(?i)https?://([^/]*)(/.*)", ran.path)  # some servers leave the absolute form as it is
+    authority, path = absolute.groups() if absolute else (ran.host, ran.path)
+    return ran.method in ("GET", "POST", "HEAD") and path.startswith("/public/") and {ran.host, authority} <= set(HOSTS)
 
 
 def canonical(target: str) -> str:
