@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,12 +13,12 @@ import pytest
 from tests import netns
 from tests.e2e.common import DENIED, from_app, http, policy, received
 from tests.lab import Lab, Pod, Server
-from tests.node import NodeHandle
+from tests.node import COMMAND, NodeHandle
 
 pytestmark = pytest.mark.privileged
 
 AUDITED = {"l7proxy.io/mode": "audit"}
-POLICIES = policy("api", "api", ingress=[{**from_app("front"), "toPorts": [http()]}]) + policy(
+POLICIES = policy("api", "api", ingress=[{**from_app("front"), "toPorts": [http(), http(port=8000)]}]) + policy(
     "old", "old", AUDITED, ingress=[{**from_app("front"), "toPorts": [http()]}]
 )
 
@@ -61,7 +62,8 @@ def net() -> Iterator[Net]:
     with Lab() as lab:
         front, api, old = lab.pod("front"), lab.pod("api"), lab.pod("old")
         servers = lab.serve(api.ns, 80), lab.serve(old.ns, 80)
-        yield Net(lab, lab.start_l7proxy(POLICIES), front, api, *servers)
+        node = lab.start_l7proxy(POLICIES, on_upstream_refused="503", limits={"head_timeout": 2.0})
+        yield Net(lab, node, front, api, *servers)
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +156,50 @@ def test_an_endpoint_in_audit_mode_serves_everything_and_says_what_it_would_refu
     net.lab.wait(lambda: len(net.old_server.requests()) == 2)
     flow = net.node.wait_flows(lambda r: "/admin/audited" in str(r))[0]["flow"]
     assert flow["verdict"] == "AUDIT" and flow["l7"]["http"]["code"] == 200
+
+
+def test_a_head_that_does_not_end_is_given_up(net: Net) -> None:
+    with netns.connect(net.front.ns, (net.api.v4, 80)) as client:
+        client.sendall(b"GET /public/slowloris HTTP/1.1\r\nHost: ")
+        began = time.monotonic()
+        answer = received(client)
+        assert 1.5 < time.monotonic() - began < 6 and answer.startswith(b"HTTP/1.1 408 ")
+    assert net.server.events() == []
+
+
+def test_a_server_that_is_not_there_is_told_as_configured(net: Net) -> None:
+    code, body = net.lab.curl(net.front.ns, f"http://{net.api.v4}:8000/public/a")
+    assert code == 503 and body
+    assert net.lab.curl(net.front.ns, f"http://{net.api.v4}:8000/secret")[0] == 403
+
+
+def test_a_connection_without_a_request_never_reaches_the_server(net: Net) -> None:
+    with netns.connect(net.front.ns, (net.api.v4, 80)) as client:
+        client.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(600))
+        assert received(client)[:12] in (b"", b"HTTP/1.1 400")
+    assert net.server.events() == []
+
+
+def test_metrics_and_status_count_what_happened(net: Net) -> None:
+    def count(verdict: str) -> float:
+        text = net.node.admin("/metrics")[1]
+        pattern = rf'^l7proxy_requests_total{{endpoint="api",protocol="HTTP/1.1",verdict="{verdict}"}} (\S+)$'
+        return sum(map(float, re.findall(pattern, text, re.MULTILINE)))
+
+    time.sleep(2)  # workers report once a second: what earlier tests did must be in
+    before = count("FORWARDED"), count("DROPPED")
+    for path in ("/public/m", "/public/m", "/secret/m"):
+        net.lab.curl(net.front.ns, f"http://{net.api.v4}{path}")
+    net.lab.wait(lambda: (count("FORWARDED"), count("DROPPED")) == (before[0] + 2, before[1] + 1))
+    argv = [COMMAND, "status"]
+    shown = net.lab.run(net.lab.node_ns, argv).stdout
+    assert re.search(r"^ready: +yes$", shown, re.MULTILINE) and re.search(r"^mode: +enforce$", shown, re.MULTILINE)
+
+
+def test_observe_filters_what_it_shows(net: Net) -> None:
+    net.lab.curl(net.front.ns, f"http://{net.api.v4}/public/observed")
+    net.lab.curl(net.front.ns, f"http://{net.api.v4}/secret/observed")
+    net.node.wait_flows(lambda r: "/secret/observed" in str(r))
+    argv = [COMMAND, "observe", "--verdict", "DROPPED", "--from", "front", "--to", "api", "--last", "1000"]
+    shown = net.lab.run(net.lab.node_ns, argv).stdout
+    assert "/secret/observed" in shown and "/public/observed" not in shown and "policy.yaml:" in shown
