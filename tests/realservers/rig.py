@@ -10,7 +10,7 @@ from l7proxy.ops import Abort, Close, Direction, Drop, Inject, Need, Op, Pass, R
 from policies.verdict import Verdict
 
 QUIET = 0.1
-"""Seconds without a byte from the server after which the client goes on."""
+"""Seconds without a byte from the server after which the client goes on, if nothing else is asked for."""
 PATIENCE = 2.0
 """Seconds after which the client goes on although bytes still come."""
 _LIMIT = 256 * 1024
@@ -135,7 +135,9 @@ class Played:
         return [(one.method, one.url) for one in self.records if one.decision.verdict is not Verdict.DROPPED]
 
 
-async def play(address: tuple[str, int], parts: Iterable[bytes], talk: Talk, *, cut: int = 0) -> Played:
+async def play(
+    address: tuple[str, int], parts: Iterable[bytes], talk: Talk, *, cut: int = 0, quiet: float = QUIET
+) -> Played:
     """Send each part as a client would, go on when the server is quiet, and at last end with FIN.
 
     With `cut` each part arrives in pieces of that many bytes.
@@ -146,9 +148,9 @@ async def play(address: tuple[str, int], parts: Iterable[bytes], talk: Talk, *, 
             size = cut or max(1, len(part))
             for start in range(0, max(1, len(part)), size):
                 await session.arrive(part[start : start + size])
-            await session.settle()
+            await session.settle(quiet)
         await session.arrive(b"", end=True)
-        await session.settle()
+        await session.settle(quiet)
     finally:
         session.close()
     return Played(bytes(session.to_server), bytes(session.to_client), session.pump.records)
@@ -177,14 +179,14 @@ class _Session:
         if data and self.writer is not None and not self.server_ended:
             self.writer.write(data)
 
-    async def settle(self) -> None:
+    async def settle(self, quiet: float) -> None:
         """Carry the server's bytes until it is quiet or gone."""
         end = asyncio.get_running_loop().time() + PATIENCE
         while self.reader is not None and not self.server_ended and not self.pump.ending:
             if asyncio.get_running_loop().time() > end:
                 return
             try:
-                data = await asyncio.wait_for(self.reader.read(65536), QUIET)
+                data = await asyncio.wait_for(self.reader.read(65536), quiet)
             except TimeoutError:
                 return
             except OSError:

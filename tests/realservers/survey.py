@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from tests.realservers.farm import Farm, Ran, RealServer
-from tests.realservers.rig import Played, Talk, play
+from tests.realservers.rig import QUIET, Played, Talk, play
 from tests.realservers.stream import Vector
 
 AT_ONCE = 96
@@ -64,11 +64,12 @@ def survey(
     *,
     servers: Iterable[str] = (),
     cuts: tuple[int, ...] = (0,),
+    quiet: float = QUIET,
 ) -> list[Outcome]:
     """Play every vector at every server, in pieces of every size of `cuts`, and gather the journals."""
     chosen = [farm.servers[name] for name in servers] or list(farm.servers.values())
     jobs = [(v, s, f"t{next(_serial):07x}", cut) for v in vectors for s in chosen for cut in cuts]
-    played = asyncio.run(_play_all(jobs, talk))
+    played = asyncio.run(_play_all(jobs, talk, quiet))
     ran = _gather(chosen)
     return [Outcome(v, s.kind, one, ran[s.kind, tag]) for (v, s, tag, _), one in zip(jobs, played, strict=True)]
 
@@ -76,13 +77,13 @@ def survey(
 _Job = tuple[Vector, RealServer, str, int]
 
 
-async def _play_all(jobs: list[_Job], talk: Callable[[], Talk]) -> list[Played]:
+async def _play_all(jobs: list[_Job], talk: Callable[[], Talk], quiet: float) -> list[Played]:
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(job: _Job) -> Played:
         vector, server, tag, cut = job
         async with gate:
-            return await play(server.address, vector.tagged(tag.encode()), talk(), cut=cut)
+            return await play(server.address, vector.tagged(tag.encode()), talk(), cut=cut, quiet=quiet)
 
     return await asyncio.gather(*(one(job) for job in jobs))
 

@@ -65,7 +65,7 @@ def test_an_honest_client_is_served_by_all(farm: Farm) -> None:
         Vector("one by one", (get, get, get)),
         Vector("with a body, then without", (request(length(5), body=b"hello") + get, get)),
     ]
-    for one in survey(farm, honest, through(HttpOptions()), cuts=(0, 1, 13)):
+    for one in survey(farm, honest, through(HttpOptions()), cuts=(0, 1, 13), quiet=0.7):
         assert len(one.ran) == 3, f"{one.server}, {one.vector.name}: ran {one.ran}"
         assert one.unjudged() == one.hidden() == []
         assert one.played.to_client.count(b"HTTP/1.1 200") + one.played.to_client.count(b"HTTP/1.1 40") == 3
