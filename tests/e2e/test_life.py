@@ -162,16 +162,20 @@ def test_audit_mode_of_the_whole_node(lab: Lab) -> None:
 
 
 def test_a_changed_policy_cuts_flows_it_no_longer_allows(lab: Lab) -> None:
+    """Also those that were allowed whole, and whose requests have to be judged now."""
     front, api = lab.pods["front"], lab.pods["api"]
-    node = lab.start_l7proxy(policy("api", "api", ingress=[{**from_app("front"), "toPorts": [l4(80)]}]))
+    whole = policy("api", "api", ingress=[{**from_app("front"), "toPorts": [l4(80)]}])
+    node = lab.start_l7proxy(whole)
     request = b"GET /secret HTTP/1.1\r\nHost: api\r\n\r\n"
-    with netns.connect(front.ns, (api.v4, 80), timeout=2) as client:
-        client.sendall(request)
-        assert received(client, b"}\n").startswith(b"HTTP/1.1 200")
-        node.write_policy(policy("api", "api", ingress=[{**from_app("nobody"), "toPorts": [l4(80)]}]))
-        client.sendall(request)
-        with pytest.raises((TimeoutError, ConnectionError)):
-            client.recv(1)
+    for changed in (policy("api", "api", ingress=[{**from_app("nobody"), "toPorts": [l4(80)]}]), POLICIES):
+        with netns.connect(front.ns, (api.v4, 80), timeout=2) as client:
+            client.sendall(request)
+            assert received(client, b"}\n").startswith(b"HTTP/1.1 200")
+            node.write_policy(changed)
+            client.sendall(request)
+            with pytest.raises((TimeoutError, ConnectionError)):
+                client.recv(1)
+        node.write_policy(whole)
     drops = [flow for r in node.wait_flows(is_drop) if (flow := r["flow"])["IP"]["source"] == front.v4]
     assert drops
 
