@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import envoy, processes
 from bench.rules import Rules, for_haproxy, for_l7proxy, for_nginx
 from tests import netns
 from tests.lab import GATEWAY4, Lab
+from tests.node import NodeHandle
 
 TEMPLATES = Path(__file__).parent / "peers"
 PORT = 8080
@@ -31,6 +33,8 @@ class Road:
     backend_ns: str
     backend: tuple[str, int]
     proxy_host: str
+    client_cgroup: Path | None = None
+    backend_cgroup: Path | None = None
 
     @property
     def big(self) -> Path:
@@ -42,7 +46,20 @@ class Road:
         with self.big.open("wb") as file:
             file.truncate(size)
         config = fill("backend.nginx.conf", self, "backend")
-        wait_for(self.backend_ns, self.backend, self.lab.popen(self.backend_ns, _nginx(self, config)))
+        wait_for(self.backend_ns, self.backend, self._start_backend(_nginx(self, config)))
+
+    def _start_backend(self, argv: list[str]) -> subprocess.Popen[str]:
+        return self.lab.popen(self.backend_ns, argv, cgroup=self.backend_cgroup)
+
+    def endpoints(self) -> list[dict[str, Any]]:
+        """Client and server, as l7proxy is told of them."""
+        services = {"client": self.client_cgroup, "server": self.backend_cgroup}
+        named = [{"name": n, "labels": {"app": n}, "cgroup": c.name} for n, c in services.items() if c is not None]
+        return [*(pod.endpoint() for pod in self.lab.pods.values()), *named]
+
+    def run(self, argv: list[str], timeout: float) -> str:
+        """What a command of the client's printed. Raises AssertionError if it fails."""
+        return self.lab.run(self.client_ns, argv, timeout=timeout, cgroup=self.client_cgroup).stdout
 
 
 def pods(name: str = "pods") -> Road:
@@ -58,6 +75,13 @@ def loopback() -> Road:
     return Road("loopback", lab, lab.node_ns, lab.node_ns, (LOOPBACK, PORT), LOOPBACK)
 
 
+def services() -> Road:
+    """Client and server are services of the node itself, in cgroups; l7proxy is between them on loopback."""
+    road = loopback()
+    road.client_cgroup, road.backend_cgroup = road.lab.cgroup("client"), road.lab.cgroup("server")
+    return road
+
+
 @dataclass
 class Contender:
     """Somebody to be measured: where the client sends to, and whose work counts as the proxy's."""
@@ -66,10 +90,15 @@ class Contender:
     road: Road
     address: tuple[str, int]
     process: subprocess.Popen[str] | None = None
+    node: NodeHandle | None = None
 
     def pids(self) -> list[int]:
         """The proxy's processes."""
         return [] if self.process is None else processes.family(self.process.pid)
+
+    def lost_records(self) -> int:
+        """Requests whose record l7proxy could not write; its peers do not say."""
+        return 0 if self.node is None else int(self.node.status()["flows_lost"])
 
     def url(self, path: str) -> str:
         """The URL of a path as the client asks for it."""
@@ -108,9 +137,10 @@ def envoy_proxy(road: Road, rules: Rules, port: int) -> Contender:
 
 
 def l7proxy(road: Road, rules: Rules, workers: int, name: str = "l7proxy") -> Contender:
-    """l7proxy, in the way between the two pods."""
-    node = road.lab.start_l7proxy(for_l7proxy(rules, PORT), timeout=180, workers=workers)
-    return Contender(f"{name} ({road.name})", road, road.backend, node.running)
+    """l7proxy, in the way between client and server without their knowing."""
+    policy, endpoints = for_l7proxy(rules, PORT), road.endpoints()
+    node = road.lab.start_l7proxy(policy, timeout=180, workers=workers, endpoints=endpoints)
+    return Contender(f"{name} ({road.name})", road, road.backend, node.running, node)
 
 
 PEERS: dict[str, Callable[[Road, Rules, int], Contender]] = {"haproxy": haproxy, "nginx": nginx, "envoy": envoy_proxy}

@@ -43,7 +43,7 @@ def fresh_connections(contender: Contender, seconds: float) -> Figures:
 def _wrk(contender: Contender, connections: int, seconds: float, *words: str) -> Figures:
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", *words, contender.url(SMALL)]
     with usage(contender) as used:
-        output = netns.run(netns.inside(contender.road.client_ns, argv), timeout=seconds + 40).stdout
+        output = contender.road.run(argv, seconds + 40)
         proxy, machine = used()
     count = parsed(r"(\d+) requests in", output)
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
@@ -91,7 +91,7 @@ def _curl(contender: Contender, speed: str, size: str, *words: str) -> Figures:
     wanted = f"%{{http_code}} %{{{speed}}} %{{{size}}}"
     argv = ["curl", "-sS", "-o", "/dev/null", "-w", wanted, "--max-time", "100", *words]
     with usage(contender) as used:
-        output = netns.run(netns.inside(contender.road.client_ns, argv), timeout=110).stdout
+        output = contender.road.run(argv, 110)
         proxy, machine = used()
     code, rate, amount = output.split()
     if code != "200":

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench import load, report
-from bench.contenders import PEERS, Contender, Road, direct, haproxy, l7proxy, loopback, nginx, pods
+from bench.contenders import PEERS, Contender, Road, direct, haproxy, l7proxy, loopback, nginx, pods, services
 from bench.rules import rules
 
 HERE = Path(__file__).parent
@@ -83,6 +83,8 @@ def contenders(arguments: argparse.Namespace) -> Iterator[list[tuple[Contender, 
             found.append((many, ("c1", "c32")))
         if "loopback" in wanted:
             found += [(one, ("c1", "c32", *BULK)) for one in _plain(road(loopback()), wanted)]
+            if "l7proxy" in wanted:
+                found.append((l7proxy(road(services()), rules(10), arguments.workers), ("c1", "c32", *BULK)))
         yield found
 
 
@@ -118,6 +120,10 @@ def measure(arguments: argparse.Namespace) -> report.Results:
                 for phase, run in phases(arguments).items():
                     if not chosen or phase in chosen:
                         _note(results, one, phase, run(one), number)
+        for one, _ in found:
+            if lost := one.lost_records():
+                print(f"{one.name}: {lost} flow records were lost", file=sys.stderr)
+                results[one.name]["log"]["lost"].append(lost)
     return {one.name: results[one.name] for one, _ in found}
 
 
