@@ -165,4 +165,4 @@ class WorkerPool:
 
     def _command(self, index: int, control: int) -> list[str]:
         words = {"--control": control, "--flows": self.flows_fd, "--listeners": self.listeners_fd, "--index": index}
-        return [sys.executable, "-m", "l7proxy.worker", *(str(word) for pair in words.items() for word in pair)]
+        return [sys.executable, "-P", "-m", "l7proxy.worker", *(str(word) for pair in words.items() for word in pair)]
