@@ -50,15 +50,19 @@ class RuleSet:
 
 def judge_all(sets: Sequence[RuleSet], request: HttpRequest) -> L7Decision:
     """The verdict of all sides of a flow, the source's egress first: any DROPPED wins, then AUDIT, then the last
-    FORWARDED. No sets at all means that L3/L4 policy lets the flow pass unread."""
+    FORWARDED that a rule gave. No sets at all means that L3/L4 policy lets the flow pass unread."""
     result: L7Decision | None = None
     for rules in sets:
         decision = rules.judge(request)
         if decision.verdict is Verdict.DROPPED:
             return decision
-        if result is None or result.verdict is not Verdict.AUDIT:
+        if result is None or _weight(decision) >= _weight(result):
             result = decision
     return result or L7Decision(Verdict.FORWARDED, None, "no L7 rule restricts this flow")
+
+
+def _weight(decision: L7Decision) -> tuple[bool, bool]:
+    return decision.verdict is Verdict.AUDIT, decision.rule is not None
 
 
 class _Lists:

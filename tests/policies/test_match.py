@@ -309,6 +309,8 @@ def test_all_sides_must_agree() -> None:
     assert judge_all([watch, allow], request()).verdict is AUDIT
     assert judge_all([allow, watch], request()).verdict is AUDIT
     assert judge_all([allow, last], request()).rule == rule(line=3).ref
+    nothing = audited(HttpLists(open=True), HttpLists(open=True))
+    assert judge_all([allow, nothing], request()).rule == rule(line=1).ref
     assert judge_all([], request()).verdict is FORWARDED
 
 

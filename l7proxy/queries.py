@@ -1,0 +1,160 @@
+"""Flows and requests that `explain` is asked about: from JSON to identities and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+from l7proxy.identities import IdentityError, IdentityTable
+from parsers.facts import HttpRequest
+from policies.explain import Query
+from policies.identity import NAMESPACE_LABEL, Identity
+from policies.model import TrafficDirection
+from policies.verdict import Verdict
+
+_KEYS = ("direction", "source", "destination", "port", "protocol", "http", "expect")
+_HTTP = ("method", "path", "host", "headers")
+_ENDS = ("endpoint", "labels", "ip", "entity")
+_PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP", "ICMPV6")
+
+
+class QueryError(Exception):
+    """A query that cannot be read: which key, and why."""
+
+
+class Reader:
+    """Reads queries against the identities of a node, or of no node at all."""
+
+    def __init__(self, table: IdentityTable) -> None:
+        self._table = table
+        self._addresses: dict[str, Identity] = {}
+
+    def query(self, value: object) -> tuple[Query, Verdict | None]:
+        """The query in decoded JSON, and the verdict it expects, if it says so. Raises QueryError.
+
+        Source and destination are objects with one of `endpoint`, `labels` (beside it `namespace` and `named_ports`),
+        `ip` or `entity`. `protocol` is TCP unless given; `direction` ingress, egress, or absent for both.
+        """
+        fields = _mapping(value, "", _KEYS, ("source", "destination"))
+        source, destination = self._end(fields["source"], "source"), self._end(fields["destination"], "destination")
+        protocol = _choice(fields.get("protocol", "TCP"), "protocol", _PROTOCOLS)
+        direction = fields.get("direction")
+        http = fields.get("http")
+        query = Query(
+            source,
+            destination,
+            protocol,
+            _port(fields, protocol),
+            _request(http) if http is not None else None,
+            None if direction is None else TrafficDirection(_choice(direction, "direction", tuple(TrafficDirection))),
+        )
+        expect = fields.get("expect")
+        return query, None if expect is None else Verdict(_choice(expect, "expect", tuple(Verdict)))
+
+    def _end(self, value: object, key: str) -> Identity:
+        fields = _mapping(value, key, (*_ENDS, "namespace", "named_ports"))
+        kinds = [kind for kind in _ENDS if kind in fields]
+        if len(kinds) != 1:
+            raise QueryError(f"{key}: needs exactly one of {', '.join(_ENDS)}")
+        if kinds[0] != "labels" and fields.keys() & {"namespace", "named_ports"}:
+            raise QueryError(f"{key}: namespace and named_ports go with labels only")
+        try:
+            if kinds[0] == "labels":
+                return self._labels(fields, key)
+            text = _text(fields[kinds[0]], f"{key}.{kinds[0]}")
+            if kinds[0] == "ip":
+                return self._address(text)
+            return self._table.entity(text) if kinds[0] == "entity" else self._table.by_name(text).identity
+        except (IdentityError, ValueError) as error:
+            raise QueryError(f"{key}.{kinds[0]}: {error}") from error
+
+    def _labels(self, fields: Mapping[str, Any], key: str) -> Identity:
+        labels = _strings(fields["labels"], f"{key}.labels")
+        namespace = fields.get("namespace")
+        if namespace is not None:
+            labels[NAMESPACE_LABEL] = _text(namespace, f"{key}.namespace")
+        if any(name.startswith(("reserved:", "cidr:")) for name in labels):
+            raise QueryError(f"{key}.labels: reserved and cidr labels are for entity and ip")
+        ports: dict[str, int] = {}
+        for name, port in _mapping(fields.get("named_ports", {}), f"{key}.named_ports").items():
+            ports[name] = _number(port, f"{key}.named_ports.{name}", 1)
+        return self._table.intern(labels, ports)
+
+    def _address(self, text: str) -> Identity:
+        found = self._addresses.get(text)
+        if found is None:
+            found = self._addresses[text] = self._table.by_address(ip_address(text))
+        return found
+
+
+def _port(fields: Mapping[str, Any], protocol: str) -> int:
+    if "port" in fields:
+        return _number(fields["port"], "port", 0)
+    if not protocol.startswith("ICMP"):
+        raise QueryError("needs port")
+    return 0
+
+
+def _request(value: object) -> HttpRequest:
+    fields = _mapping(value, "http", _HTTP)
+    texts = {
+        name: _wire(_text(fields.get(name, default), f"http.{name}"))
+        for name, default in (("method", "GET"), ("path", "/"), ("host", ""))
+    }
+    headers = fields.get("headers", [])
+    if not isinstance(headers, list):
+        raise QueryError("http.headers: must be a list of [name, value]")
+    return HttpRequest(texts["method"], texts["path"], texts["host"], headers=tuple(map(_header, headers)))
+
+
+def _header(value: object) -> tuple[str, str]:
+    match value:
+        case [str(name), str(text)]:
+            return _wire(name).lower(), _wire(text)
+    raise QueryError(f"http.headers: {value!r} is not [name, value]")
+
+
+def _wire(text: str) -> str:
+    """A text as it is in facts: its UTF-8 bytes, read as latin-1."""
+    try:
+        return text if text.isascii() else text.encode().decode("latin-1")
+    except UnicodeEncodeError:
+        raise QueryError(f"{text!r} is no text") from None
+
+
+def _mapping(value: object, key: str, known: Collection[str] | None = None, needed: Collection[str] = ()) -> Any:
+    where = f"{key}: " if key else ""
+    if not isinstance(value, dict):
+        raise QueryError(f"{where}must be an object")
+    for name in value:
+        if known is not None and name not in known:
+            raise QueryError(f"{where}unknown key {name!r} (known: {', '.join(known)})")
+    for name in needed:
+        if name not in value:
+            raise QueryError(f"{where}needs {name}")
+    return value
+
+
+def _text(value: object, key: str) -> str:
+    if not isinstance(value, str):
+        raise QueryError(f"{key}: must be a string")
+    return value
+
+
+def _strings(value: object, key: str) -> dict[str, str]:
+    return {name: _text(text, f"{key}.{name}") for name, text in _mapping(value, key).items()}
+
+
+def _number(value: object, key: str, lowest: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= 65535:
+        raise QueryError(f"{key}: must be a number from {lowest} to 65535")
+    return value
+
+
+def _choice(value: object, key: str, known: Collection[str]) -> str:
+    text = _text(value, key)
+    change: Callable[[str], str] = str.lower if all(one.islower() for one in known) else str.upper
+    if change(text) not in known:
+        raise QueryError(f"{key}: must be one of {', '.join(known)}, not {text!r}")
+    return change(text)

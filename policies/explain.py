@@ -1,0 +1,136 @@
+"""Which rule decides a flow or a request, and why: what the datapath and the proxy would say, without either."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from parsers.facts import HttpRequest
+from policies.decision import L4Decision, L4Kind, L7Policy
+from policies.identity import Identity
+from policies.match import RuleSet, judge_all
+from policies.model import TrafficDirection
+from policies.resolve import Resolver
+from policies.verdict import RuleRef, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A flow, and a request in it if `http` is there.
+
+    `direction` None asks both: the source's egress and the destination's ingress, each if that side is an endpoint.
+    `protocol` is TCP, UDP, SCTP or another name (ICMP: then `port` means nothing).
+    """
+
+    source: Identity
+    destination: Identity
+    protocol: str
+    port: int
+    http: HttpRequest | None = None
+    direction: TrafficDirection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The verdict, whether packets (L4) or the request (L7) decided it, the rule, and a sentence."""
+
+    verdict: Verdict
+    layer: str
+    rule: RuleRef | None
+    reason: str
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON: verdict, layer, policy, rule, file, line, reason; null where no rule decided."""
+        ref = self.rule
+        return {
+            "verdict": str(self.verdict),
+            "layer": self.layer,
+            "policy": ref.policy if ref else None,
+            "rule": ref.rule if ref else None,
+            "file": ref.file if ref else None,
+            "line": ref.line if ref else None,
+            "reason": self.reason,
+        }
+
+
+class Explainer:
+    """Answers queries with one set of policies; rules are compiled once for all of them."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._sets: dict[int, tuple[L7Policy, RuleSet]] = {}
+
+    def explain(self, query: Query) -> Explanation:
+        """The verdict on one query. Raises PatternError if a policy holds an expression RE2 does not take."""
+        decisions = self._decide(query)
+        if not decisions:
+            return Explanation(Verdict.FORWARDED, "L4", None, "no end that was asked about is an endpoint")
+        for decision in decisions:
+            if decision.kind is L4Kind.DENY:
+                return Explanation(Verdict.DROPPED, "L4", decision.rule, decision.reason)
+        packets = _packets(decisions)
+        policies = [decision.l7 for decision in decisions if decision.l7 is not None]
+        if not policies:
+            return packets
+        if query.http is None:
+            return _unread(packets)
+        request = judge_all([self._rules(policy) for policy in policies], query.http)
+        if packets.verdict is Verdict.AUDIT and request.verdict is Verdict.FORWARDED:
+            return packets
+        hint = self._hint(policies, query.http) if request.verdict is not Verdict.FORWARDED else ""
+        return Explanation(request.verdict, "L7", request.rule, request.reason + hint)
+
+    def _decide(self, query: Query) -> list[L4Decision]:
+        decisions = []
+        for direction, subject, peer in (
+            (TrafficDirection.EGRESS, query.source, query.destination),
+            (TrafficDirection.INGRESS, query.destination, query.source),
+        ):
+            if query.direction in (None, direction) and is_endpoint(subject):
+                decisions.append(
+                    self._resolver.decide(direction, subject, peer, query.protocol, query.port, query.destination)
+                )
+        return decisions
+
+    def _rules(self, policy: L7Policy) -> RuleSet:
+        found = self._sets.get(id(policy))
+        if found is None:
+            # The policy is kept beside its rules, so that its id stays its own.
+            found = self._sets[id(policy)] = (policy, RuleSet(policy))
+        return found[1]
+
+    def _hint(self, policies: list[L7Policy], request: HttpRequest) -> str:
+        """What a small change of the request would do, where that shows a likely mistake in a rule."""
+        path, mark, _ = request.path.partition("?")
+        host, colon, _ = request.host.rpartition(":")
+        tries = (
+            ("rules see the query string: without it", mark, path, request.host),
+            ("rules see the port of the host: without it", colon, request.path, host),
+        )
+        sets = [self._rules(policy) for policy in policies]
+        for text, applies, other_path, other_host in tries:
+            if applies:
+                changed = HttpRequest(request.method, other_path, other_host, headers=request.headers)
+                passed = judge_all(sets, changed)
+                if passed.verdict is Verdict.FORWARDED and passed.rule is not None:
+                    return f"; {text} it would be allowed by {passed.rule.file}:{passed.rule.line}"
+        return ""
+
+
+def is_endpoint(identity: Identity) -> bool:
+    """True for workloads: policy is enforced for them, and for nothing else."""
+    return identity.reserved is None and identity.prefix is None
+
+
+def _packets(decisions: list[L4Decision]) -> Explanation:
+    """What L3/L4 says of a flow that it does not drop: AUDIT first, then the last that a rule allowed."""
+    audited = [decision for decision in decisions if decision.audit]
+    ruled = [decision for decision in decisions if decision.rule is not None]
+    chosen = (audited or ruled or decisions)[-1]
+    verdict = Verdict.AUDIT if audited else Verdict.FORWARDED
+    return Explanation(verdict, "L4", chosen.rule, chosen.reason)
+
+
+def _unread(packets: Explanation) -> Explanation:
+    reason = f"{packets.reason}; the connection goes to the proxy, where L7 rules judge each request"
+    return Explanation(packets.verdict, "L4", packets.rule, reason)
