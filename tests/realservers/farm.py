@@ -19,6 +19,8 @@ from typing import NamedTuple
 HERE = Path(__file__).parent
 PROGRAMS, CONF = HERE / "programs", HERE / "conf"
 _APACHE_MODULES = "/usr/lib/apache2/modules"
+_GUARD = 'while read -r group; do groups="$groups -$group"; done; kill -s KILL -- $groups; rm -rf "$1"'
+"""Reads process groups until its input ends, as it does when the tests are killed too, and ends them all."""
 _REFUSALS = frozenset(("400", "408", "413", "414", "417", "421", "431", "494", "499", "501", "505", "0", "-1"))
 """Statuses by which a server says that it did not understand the request or would not begin with it."""
 PYTHON_KINDS = (
@@ -174,6 +176,8 @@ class Farm:
         self.folder = Path(tempfile.mkdtemp(prefix="realservers-"))
         self.folder.chmod(0o755)
         self.servers: dict[str, RealServer] = {}
+        guard = ["sh", "-c", _GUARD, "sh", str(self.folder)]
+        self.guard = subprocess.Popen(guard, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
         self.missing = [command for command in IF_PRESENT if shutil.which(command) is None]
 
     def __enter__(self) -> Farm:
@@ -202,11 +206,16 @@ class Farm:
             process = subprocess.Popen(
                 argv, stdout=out, stderr=errors, cwd=folder, env=environment, start_new_session=True
             )
+        assert self.guard.stdin is not None
+        self.guard.stdin.write(b"%d\n" % process.pid)
+        self.guard.stdin.flush()
         return RealServer(kind, place, process)
 
     def __exit__(self, *_: object) -> None:
         for server in self.servers.values():
             server.stop()
+        self.guard.kill()
+        self.guard.communicate()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
