@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from l7proxy.config import NodeConfig, load_config
 from l7proxy.identities import IdentityTable
 from l7proxy.queries import QueryError, Reader
+from parsers.options import HttpOptions
 from policies.check import check, fails
 from policies.check_node import Known
 from policies.explain import Explainer, Explanation
@@ -108,8 +109,9 @@ def run_explain(arguments: argparse.Namespace) -> int:
     table.set_prefixes(cidr_prefixes(loaded.policies))
     audit, localhost = (config.audit, config.allow_localhost == "always") if config is not None else (False, False)
     explainer = Explainer(Resolver(loaded.policies, node_audit=audit, allow_localhost=localhost))
+    options = config.http if config is not None else HttpOptions()
     try:
-        return _answer(_queries(arguments, table), Reader(table), explainer, arguments)
+        return _answer(_queries(arguments, table), Reader(table, options), explainer, arguments)
     except QueryError as error:
         print(f"l7proxy explain: {error}", file=sys.stderr)
         return 1

@@ -7,7 +7,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from l7proxy.identities import IdentityError, IdentityTable
+from parsers import http1
 from parsers.facts import HttpRequest
+from parsers.options import HttpOptions
 from policies.explain import Query
 from policies.identity import NAMESPACE_LABEL, Identity
 from policies.model import TrafficDirection
@@ -26,8 +28,8 @@ class QueryError(Exception):
 class Reader:
     """Reads queries against the identities of a node, or of no node at all."""
 
-    def __init__(self, table: IdentityTable) -> None:
-        self._table = table
+    def __init__(self, table: IdentityTable, options: HttpOptions) -> None:
+        self._table, self._options = table, options
         self._addresses: dict[str, Identity] = {}
 
     def query(self, value: object) -> tuple[Query, Verdict | None]:
@@ -40,14 +42,15 @@ class Reader:
         source, destination = self._end(fields["source"], "source"), self._end(fields["destination"], "destination")
         protocol = _choice(fields.get("protocol", "TCP"), "protocol", _PROTOCOLS)
         direction = fields.get("direction")
-        http = fields.get("http")
+        head = _Head(fields["http"], self._options) if fields.get("http") is not None else None
         query = Query(
             source,
             destination,
             protocol,
             _port(fields, protocol),
-            _request(http) if http is not None else None,
+            head.request if head is not None else None,
             None if direction is None else TrafficDirection(_choice(direction, "direction", tuple(TrafficDirection))),
+            head.refusal if head is not None else None,
         )
         expect = fields.get("expect")
         return query, None if expect is None else Verdict(_choice(expect, "expect", tuple(Verdict)))
@@ -96,31 +99,63 @@ def _port(fields: Mapping[str, Any], protocol: str) -> int:
     return 0
 
 
-def _request(value: object) -> HttpRequest:
-    fields = _mapping(value, "http", _HTTP)
-    texts = {
-        name: _wire(_text(fields.get(name, default), f"http.{name}"))
-        for name, default in (("method", "GET"), ("path", "/"), ("host", ""))
-    }
-    headers = fields.get("headers", [])
-    if not isinstance(headers, list):
-        raise QueryError("http.headers: must be a list of [name, value]")
-    return HttpRequest(texts["method"], texts["path"], texts["host"], headers=tuple(map(_header, headers)))
+class _Head:
+    """A request as the head a client would send, read by the proxy's own parser."""
+
+    def __init__(self, value: object, options: HttpOptions) -> None:
+        fields = _mapping(value, "http", _HTTP)
+        method, path = _line(fields.get("method", "GET"), "method"), _line(fields.get("path", "/"), "path")
+        lines = [_field(one) for one in _list(fields.get("headers", []), "http.headers")]
+        if fields.get("host") is not None:
+            lines.insert(0, f"Host: {_line(fields['host'], 'host')}")
+        # HTTP/1.0 asks for no Host: a query without one is about every host.
+        named = any(line.lower().startswith("host:") for line in lines)
+        head = "\r\n".join([f"{method} {path} HTTP/1.{int(named)}", *lines, "", ""])
+        self._head, self._options = head.encode("latin-1"), options
+        self._refusal: str | None = None
+        try:
+            self.request = self._read(frozenset())
+        except http1.Refused as error:
+            self._refusal = f"{error.reason} ({error.status})"
+            self.request = HttpRequest(method, path, "")
+
+    def _read(self, watched: frozenset[str]) -> HttpRequest:
+        http1.find_head(self._head, 0, 0, self._options)
+        found = http1.parse_request(self._head, self._options, watched)
+        return HttpRequest(found.method, found.path, found.host, headers=http1.headers(self._head))
+
+    def refusal(self, watched: frozenset[str]) -> str | None:
+        """Why the proxy refuses the head, or None."""
+        if self._refusal is None and watched:
+            try:
+                self._read(watched)
+            except http1.Refused as error:
+                return f"{error.reason} ({error.status})"
+        return self._refusal
 
 
-def _header(value: object) -> tuple[str, str]:
+def _field(value: object) -> str:
     match value:
         case [str(name), str(text)]:
-            return _wire(name).lower(), _wire(text)
+            return f"{_line(name, 'headers')}: {_line(text, 'headers')}"
     raise QueryError(f"http.headers: {value!r} is not [name, value]")
 
 
-def _wire(text: str) -> str:
-    """A text as it is in facts: its UTF-8 bytes, read as latin-1."""
+def _line(value: object, key: str) -> str:
+    """A text as it is on the wire: its UTF-8 bytes, read as latin-1."""
+    text = _text(value, f"http.{key}")
+    if "\r" in text or "\n" in text:
+        raise QueryError(f"http.{key}: holds the end of a line")
     try:
         return text if text.isascii() else text.encode().decode("latin-1")
     except UnicodeEncodeError:
-        raise QueryError(f"{text!r} is no text") from None
+        raise QueryError(f"http.{key}: {text!r} is no text") from None
+
+
+def _list(value: object, key: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise QueryError(f"{key}: must be a list")
+    return value
 
 
 def _mapping(value: object, key: str, known: Collection[str] | None = None, needed: Collection[str] = ()) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from parsers.facts import HttpRequest
 from policies.decision import L4Decision, L4Kind, L7Policy
@@ -13,13 +14,16 @@ from policies.model import TrafficDirection
 from policies.resolve import Resolver
 from policies.verdict import RuleRef, Verdict
 
+Refusal: TypeAlias = Callable[[frozenset[str]], str | None]
+"""Why the proxy refuses a request before any rule is asked, or None; given the header names that rules look at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """A flow, and a request in it if `http` is there.
 
     `direction` None asks both: the source's egress and the destination's ingress, each if that side is an endpoint.
-    `protocol` is TCP, UDP, SCTP or another name (ICMP: then `port` means nothing).
+    `protocol` is TCP, UDP, SCTP or another name (ICMP: then `port` means nothing). `refusal` is the parser's word.
     """
 
     source: Identity
@@ -28,6 +32,7 @@ class Query:
     port: int
     http: HttpRequest | None = None
     direction: TrafficDirection | None = None
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +79,18 @@ class Explainer:
             return packets
         if query.http is None:
             return _unread(packets)
-        request = judge_all([self._rules(policy) for policy in policies], query.http)
+        return self._request(query, query.http, [self._rules(policy) for policy in policies], packets)
+
+    def _request(self, query: Query, http: HttpRequest, sets: list[RuleSet], packets: Explanation) -> Explanation:
+        refusal = query.refusal(frozenset[str]().union(*(one.header_names for one in sets))) if query.refusal else None
+        if refusal is not None:
+            # Where nothing is enforced, the proxy lets pass what it cannot read.
+            verdict = Verdict.AUDIT if all(one.audit_only for one in sets) else Verdict.DROPPED
+            return Explanation(verdict, "L7", None, f"refused before any rule is asked: {refusal}")
+        request = judge_all(sets, http)
         if packets.verdict is Verdict.AUDIT and request.verdict is Verdict.FORWARDED:
             return packets
-        hint = self._hint(policies, query.http) if request.verdict is not Verdict.FORWARDED else ""
+        hint = _hint(sets, http) if request.verdict is not Verdict.FORWARDED else ""
         return Explanation(request.verdict, "L7", request.rule, request.reason + hint)
 
     def _decide(self, query: Query) -> list[L4Decision]:
@@ -99,23 +112,6 @@ class Explainer:
             found = self._sets[id(policy)] = (policy, RuleSet(policy))
         return found[1]
 
-    def _hint(self, policies: list[L7Policy], request: HttpRequest) -> str:
-        """What a small change of the request would do, where that shows a likely mistake in a rule."""
-        path, mark, _ = request.path.partition("?")
-        host, colon, _ = request.host.rpartition(":")
-        tries = (
-            ("rules see the query string: without it", mark, path, request.host),
-            ("rules see the port of the host: without it", colon, request.path, host),
-        )
-        sets = [self._rules(policy) for policy in policies]
-        for text, applies, other_path, other_host in tries:
-            if applies:
-                changed = HttpRequest(request.method, other_path, other_host, headers=request.headers)
-                passed = judge_all(sets, changed)
-                if passed.verdict is Verdict.FORWARDED and passed.rule is not None:
-                    return f"; {text} it would be allowed by {passed.rule.file}:{passed.rule.line}"
-        return ""
-
 
 def is_endpoint(identity: Identity) -> bool:
     """True for workloads: policy is enforced for them, and for nothing else."""
@@ -134,3 +130,20 @@ def _packets(decisions: list[L4Decision]) -> Explanation:
 def _unread(packets: Explanation) -> Explanation:
     reason = f"{packets.reason}; the connection goes to the proxy, where L7 rules judge each request"
     return Explanation(packets.verdict, "L4", packets.rule, reason)
+
+
+def _hint(sets: list[RuleSet], request: HttpRequest) -> str:
+    """What a small change of the request would do, where that shows a likely mistake in a rule."""
+    path, mark, _ = request.path.partition("?")
+    host, colon, _ = request.host.rpartition(":")
+    tries = (
+        ("rules see the query string: without it", mark, path, request.host),
+        ("rules see the port of the host: without it", colon, request.path, host),
+    )
+    for text, applies, other_path, other_host in tries:
+        if applies:
+            changed = HttpRequest(request.method, other_path, other_host, headers=request.headers)
+            passed = judge_all(sets, changed)
+            if passed.verdict is Verdict.FORWARDED and passed.rule is not None:
+                return f"; {text} it would be allowed by {passed.rule.file}:{passed.rule.line}"
+    return ""
