@@ -142,8 +142,9 @@ class Responses:
                 if position == before and self._response is not UNREAD:
                     break
             elif self._response is CHUNKS:
+                before = position
                 position = self._chunk(data, position, output)
-                if self._response is CHUNKS:
+                if position == before:
                     break
             else:
                 position += self._through(len(data) - position, output)
@@ -240,7 +241,7 @@ class Responses:
         """A final answer: its record; the length of its body as far as it goes by count."""
         exchange, started = self._flight.popleft()
         output.ops.append(exchange.record(head.code, started, now))
-        if self._request is STALL:
+        if exchange.websocket:
             self._request = HEAD
         elif self._request in (COUNT, CHUNKS) and not self._flight and self.judge.options.refuse_early_answer:
             self._request = DISCARD

@@ -23,7 +23,7 @@ CHUNKED, UNTIL_END = -1, -2
 END = b"\r\n\r\n"
 
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z0-9_-]{0,31}) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])\r\n")
-_OTHER_VERSION = re.compile(rb"[A-Z]+ [\x21-\x7e]+ HTTP/[0-9](?:\.[0-9])?\r\n")
+_OTHER_VERSION = re.compile(rb"[A-Z]+ [\x21-\x7e]+ HTTP/(?!1\.[01]\r)[0-9](?:\.[0-9])?\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\x00\r\n]*+)?\r\n")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _CODINGS = re.compile(rb"(?:(?:x-)?(?:gzip|compress)[ \t]*,[ \t]*|deflate[ \t]*,[ \t]*)*chunked")

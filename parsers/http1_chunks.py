@@ -42,26 +42,38 @@ class Chunks:
         """Go on at `position`, which is where the last call ended. Raises BadChunks.
 
         A chunk's line and data are one step; the CR LF behind the data is looked at together with the next line, so a
-        size is never passed on before it is complete, and data goes by count.
+        size is never passed on before it is complete, and data goes by count. What is good before something bad is
+        read first; then the next call raises.
         """
+        first = position
         while position < len(data):
-            start = position
-            if self._within:
-                if not data.startswith(b"\r\n", position):
-                    if data.startswith(b"\r", position) and position + 1 == len(data):
-                        return Read(start, False)
-                    raise BadChunks("no CR LF behind a chunk's data")
-                position += 2
-            line = self._read_line(data, position)
-            if line is None:
-                return Read(start, False)
-            end, size = line
-            if size == 0:
-                end = self._end(data, end)
-                return Read(end or start, bool(end))
-            self._within = True
-            position = end + size
+            try:
+                step = self._step(data, position)
+            except BadChunks:
+                if position == first:
+                    raise
+                break
+            if step.position == position or step.done:
+                return step
+            position = step.position
         return Read(position, False)
+
+    def _step(self, data: bytes, position: int) -> Read:
+        """Read one chunk, or what ends the body; the same position if more has to come."""
+        start = position
+        if self._within:
+            if not data.startswith(b"\r\n"[: len(data) - position], position):
+                raise BadChunks("no CR LF behind a chunk's data")
+            position += 2
+        line = self._read_line(data, position)
+        if line is None:
+            return Read(start, False)
+        end, size = line
+        if size == 0:
+            end = self._end(data, end)
+            return Read(end or start, bool(end))
+        self._within = True
+        return Read(end + size, False)
 
     def _read_line(self, data: bytes, position: int) -> tuple[int, int] | None:
         """(position behind a chunk line, the chunk's size); None if more has to come."""

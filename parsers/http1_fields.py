@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-FIELDS = re.compile(rb"(?:" + _NAME + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
-"""As many well-formed field lines as there are; a line that is not ends the match."""
+FIELDS = re.compile(rb"(?:" + _NAME + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*")
+"""As many well-formed field lines as there are; a line that is not ends the match.
+
+The group is not repeated possessively: until 3.11.5 `re` then ends a match within the line that failed.
+"""
 EACH_FIELD = re.compile(rb"(" + _NAME + rb"):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)\r\n")
 """(name, value with white space behind it) of one line of what FIELDS has matched."""
 BARE_LF = re.compile(rb"(?<!\r)\n")

@@ -20,9 +20,7 @@ from parsers.options import HttpOptions
 
 HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 """An authority as it is taken: a name or address, perhaps a port. No user, no sub-delimiters, no escapes."""
-_PLAIN = re.compile(
-    rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*+)++/?+(?:\?[\x21\x22\x24-\x7e]*+)?+|/"
-)
+_PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*+)+/?(?:\?[\x21\x22\x24-\x7e]*+)?|/")
 """Most targets: no escape, no empty segment, none that begins with a dot or holds a parameter."""
 _ABSOLUTE = re.compile(rb"(?i:http)://([^/?#]*)(/[^#]*)")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
