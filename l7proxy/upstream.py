@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 
 from l7proxy.listener import upstream, upstream_any_port
@@ -31,9 +32,26 @@ async def dial(
 
 
 async def _connect(sock: socket.socket, server: tuple[str, int]) -> socket.socket:
+    """Connect, or close the socket and raise. (The loop's own sock_connect asks a thread to look the address up: half
+    of what a new connection would cost.)"""
     try:
-        await asyncio.get_running_loop().sock_connect(sock, server)
+        code = sock.connect_ex(server)
+        if code == errno.EINPROGRESS:
+            await _writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    writable = asyncio.Event()
+    loop.add_writer(sock.fileno(), writable.set)
+    try:
+        await writable.wait()
+    finally:
+        loop.remove_writer(sock.fileno())
