@@ -213,7 +213,7 @@ class Lab:
         return Server(process, log)
 
     def start_l7proxy(
-        self, policies: dict[str, str] | str, *, timeout: float = 60.0, wait: bool = True, **config: Any
+        self, policies: dict[str, str] | str, *, timeout: float = 150.0, wait: bool = True, **config: Any
     ) -> NodeHandle:
         """`l7proxy run` on the node with these policies (file name to YAML text, or one text) and keys of node.yaml;
         all pods are endpoints and eth0 is a node interface unless `config` says otherwise."""

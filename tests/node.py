@@ -45,7 +45,7 @@ class NodeHandle:
             argv = [COMMAND, "run", "--config", str(self.config)]
             self.process = popen(self.namespace, argv, stdout=output, stderr=output)
 
-    def wait_ready(self, timeout: float = 60.0) -> None:
+    def wait_ready(self, timeout: float = 150.0) -> None:
         """Wait until flows are judged. Raises AssertionError with the program's output if it ends or is late."""
         end = time.monotonic() + timeout
         while not self.is_ready():

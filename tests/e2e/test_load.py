@@ -22,7 +22,7 @@ from tests.e2e.common import from_app, http, policy, received
 from tests.lab import Lab
 from tests.node import NodeHandle
 
-pytestmark = [pytest.mark.privileged, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.privileged
 
 POLICIES = policy("api", "api", ingress=[{**from_app("front"), "toPorts": [http()]}])
 GIGABYTE = 1 << 30
