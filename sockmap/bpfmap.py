@@ -12,11 +12,11 @@ _SYSCALLS = {"x86_64": (321, 324), "aarch64": (280, 283), "riscv64": (280, 283)}
 """The numbers of bpf and membarrier by machine."""
 _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY = 1, 2, 3, 4
 _PROG_ATTACH, _PROG_DETACH, _PROG_BY_ID, _MAP_BY_ID, _INFO, _PROG_QUERY = 8, 9, 13, 14, 15, 16
-_UPDATE_BATCH, _DELETE_BATCH = 26, 27
+_UPDATE_BATCH, _DELETE_BATCH, _LINK_CREATE = 26, 27, 28
 _BATCH = 8192
 _ALLOW_MULTI = 2
 _MEMBARRIER_GLOBAL = 1
-_INFO_SIZE, _PROG_INFO_MAPS, _NAME_SIZE = 232, 52, 16
+_PROG_INFO, _MAP_INFO = 232, 88
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -135,6 +135,11 @@ def detach_cgroup(cgroup_fd: int, prog_fd: int, attach_type: int) -> None:
     _bpf(_PROG_DETACH, "=IIII", cgroup_fd, prog_fd, attach_type, 0)
 
 
+def link_netns(prog_fd: int, netns_fd: int, attach_type: int) -> int:
+    """Attach a program to a network namespace for as long as the returned descriptor is open. Raises OSError."""
+    return _bpf_fd(_LINK_CREATE, "=IIII", prog_fd, netns_fd, attach_type, 0)
+
+
 def cgroup_programs(cgroup_fd: int, attach_type: int) -> list[int]:
     """Ids of the programs attached to a cgroup itself."""
     ids = (ctypes.c_uint32 * 64)()
@@ -150,16 +155,16 @@ def program_fd(prog_id: int) -> int:
 
 def program_id(prog_fd: int) -> int:
     """A program's id."""
-    info = ctypes.create_string_buffer(_INFO_SIZE)
-    _bpf(_INFO, "=IIQ", prog_fd, _INFO_SIZE, ctypes.addressof(info))
+    info = ctypes.create_string_buffer(_PROG_INFO)
+    _bpf(_INFO, "=IIQ", prog_fd, _PROG_INFO, ctypes.addressof(info))
     number: int = struct.unpack_from("=II", info.raw)[1]
     return number
 
 
 def map_id(map_fd: int) -> int:
     """A map's id."""
-    info = ctypes.create_string_buffer(_INFO_SIZE)
-    _bpf(_INFO, "=IIQ", map_fd, 88, ctypes.addressof(info))
+    info = ctypes.create_string_buffer(_MAP_INFO)
+    _bpf(_INFO, "=IIQ", map_fd, _MAP_INFO, ctypes.addressof(info))
     number: int = struct.unpack_from("=II", info.raw)[1]
     return number
 

@@ -18,7 +18,7 @@ from sockmap.events import Event, decode
 from sockmap.flows import FLOW_KEY, FLOW_VALUE, address_bytes
 from sockmap.netlink import Netlink
 from sockmap.node import NodeChanges
-from sockmap.program import Names, Program
+from sockmap.program import SK_LOOKUP_ATTACH, Names, Program
 from sockmap.rows import PolicyRow, RowVerdict, port_prefixes
 from sockmap.state import StateFile, peek
 
@@ -75,6 +75,7 @@ class Datapath:
             self._inherited = dict.fromkeys(self._node.interfaces())
             self._inherited_cgroups = {entry[0] for entry in self._file.state.cgroups}
             self._load()
+            self._lookup_link = self._attach_lookup()
             self._node.add_routing(config)
         except BaseException:
             self._give_up()
@@ -103,6 +104,16 @@ class Datapath:
         self._policy_now: list[bytes] = []
         self._write_config()
         self._inherit_flows()
+
+    def _attach_lookup(self) -> int:
+        """A link that ends with this process; there is nothing to clean up after it."""
+        namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return bpfmap.link_netns(self._program.fds["find_listener"], namespace, SK_LOOKUP_ATTACH)
+        except OSError as error:
+            raise DatapathError(f"the look-up of listeners cannot be attached: {error.strerror}") from error
+        finally:
+            os.close(namespace)
 
     def _give_up(self) -> None:
         """After a failed start: what a predecessor left stays as it is."""
@@ -282,6 +293,7 @@ class Datapath:
     def close(self) -> None:
         """Leave the node exactly as it was."""
         self._node.undo()
+        os.close(self._lookup_link)
         self._netlink_now().close()
         self._file.close(forget=True)
         self._program.close()

@@ -12,6 +12,10 @@ from sockmap.config import DatapathConfig, DatapathError
 
 BPF_DIR = Path(__file__).parent / "bpf"
 TC_PROGRAMS = ("from_endpoint", "to_endpoint", "from_netdev", "to_netdev", "from_loopback")
+_SK_LOOKUP = 30
+"""enum bpf_prog_type BPF_PROG_TYPE_SK_LOOKUP, which bcc has no name for."""
+SK_LOOKUP_ATTACH = 36
+"""enum bpf_attach_type BPF_SK_LOOKUP."""
 _INCLUDE = re.compile(r'#include "([a-z0-9_]+\.h)"\n')
 _ROW = re.compile(r'\bX\((\w+), "([^"]*)"\)')
 
@@ -53,11 +57,12 @@ class Program:
             self.bpf: Any = BPF(text=source(), cflags=flags)
             self.fds = {name: self._load(name, BPF.SCHED_CLS) for name in TC_PROGRAMS}
             self.fds["mark_socket"] = self._load("mark_socket", BPF.CGROUP_SOCK)
+            self.fds["find_listener"] = self._load("find_listener", _SK_LOOKUP, attach_type=SK_LOOKUP_ATTACH)
         except Exception as error:
             raise DatapathError(f"the BPF programs cannot be compiled or loaded: {error}") from error
 
-    def _load(self, name: str, kind: int) -> int:
-        fd: int = self.bpf.load_func(name, kind).fd
+    def _load(self, name: str, kind: int, attach_type: int = -1) -> int:
+        fd: int = self.bpf.load_func(name, kind, attach_type=attach_type).fd
         return fd
 
     def map(self, name: str, key_size: int, value_size: int) -> BpfMap:

@@ -9,6 +9,8 @@
 #include "steer.h"
 #include "flow.h"
 
+#define FAMILY_INET6 10
+
 static struct packet *packet(void)
 {
 	int zero = 0;
@@ -192,4 +194,46 @@ int mark_socket(struct bpf_sock *sk)
 	if (identity)
 		sk->mark = (sk->mark & ~MARK_OURS) | MARK_IDENTITY | *identity << 16;
 	return 1;
+}
+
+static void lookup_tuple(struct tuple *t, struct bpf_sk_lookup *c, int ipv6)
+{
+	t->sport = c->remote_port;
+	t->dport = bpf_htons(c->local_port);
+	t->proto = PROTO_TCP;
+	if (ipv6) {
+		t->saddr.word[0] = c->remote_ip6[0];
+		t->saddr.word[1] = c->remote_ip6[1];
+		t->saddr.word[2] = c->remote_ip6[2];
+		t->saddr.word[3] = c->remote_ip6[3];
+		t->daddr.word[0] = c->local_ip6[0];
+		t->daddr.word[1] = c->local_ip6[1];
+		t->daddr.word[2] = c->local_ip6[2];
+		t->daddr.word[3] = c->local_ip6[3];
+		BARRIER; /* or both branches would end in one load, at an address of their own */
+		return;
+	}
+	map_ipv4(&t->saddr, c->remote_ip4);
+	map_ipv4(&t->daddr, c->local_ip4);
+	BARRIER;
+}
+
+/*
+ * The namespace's look-up of listeners. For a SYN to a socket in TIME_WAIT the kernel comes here,
+ * whatever TC has assigned: two sockets of one tuple cannot be, and only it can end the first.
+ */
+int find_listener(struct bpf_sk_lookup *context)
+{
+	int ipv6 = context->family == FAMILY_INET6;
+	struct tuple tuple = {};
+	struct ct_entry *entry;
+	long failed;
+
+	if (context->protocol != PROTO_TCP)
+		return SK_PASS;
+	lookup_tuple(&tuple, context, ipv6);
+	entry = ct_alive(flows.lookup(&tuple), bpf_ktime_get_ns());
+	if (entry && (entry->flags & (CT_PROXY | CT_UPSTREAM | CT_BLOCKED)) == CT_PROXY)
+		assign_listener(context, &tuple, ipv6, &failed);
+	return SK_PASS;
 }

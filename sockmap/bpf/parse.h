@@ -62,6 +62,7 @@ static int load(struct __sk_buff *skb, __u32 offset, void *to, __u32 length)
 /* The compiler must not keep the address of a field of the context: the verifier takes only direct
  * access. */
 #define DIRECT(skb) asm volatile("" : "+r"(skb))
+#define BARRIER	    asm volatile("" : : : "memory")
 
 static __u32 get_mark(struct __sk_buff *skb)
 {

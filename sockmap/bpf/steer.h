@@ -52,15 +52,15 @@ static int has_proxy_mark(struct bpf_sock *sk)
 }
 
 /*
- * A socket in TIME_WAIT shows no mark; if the flow is known to be the proxy's, so is the socket. A
- * SYN that reuses its ports belongs to the listener.
+ * A socket in TIME_WAIT shows no mark; if the flow is known to be the proxy's, so is the socket.
+ * The kernel itself turns a SYN that may reuse it to a listener, which then find_listener names.
  */
-static int is_proxys(struct packet *p, struct bpf_sock *sk, int known)
+static int is_proxys(struct bpf_sock *sk, int known)
 {
 	if (sk->state == STATE_LISTEN)
 		return 0;
 	if (sk->state == STATE_TIME_WAIT)
-		return known && !is_syn(p);
+		return known;
 	return has_proxy_mark(sk);
 }
 
@@ -73,32 +73,32 @@ static int finish_assign(struct __sk_buff *skb, struct packet *p, long failed)
 	return TC_ACT_OK;
 }
 
-static __u32 flow_hash(struct packet *p)
+static __u32 flow_hash(struct tuple *t)
 {
-	__u32 h = p->tuple.saddr.word[3] ^ p->tuple.daddr.word[3] ^ p->tuple.saddr.word[1];
+	__u32 h = t->saddr.word[3] ^ t->daddr.word[3] ^ t->saddr.word[1];
 
-	h ^= (__u32)p->tuple.sport << 16 | p->tuple.dport;
+	h ^= (__u32)t->sport << 16 | t->dport;
 	h = (h ^ h >> 16) * 0x7feb352d;
 	h = (h ^ h >> 15) * 0x846ca68b;
 	return h ^ h >> 16;
 }
 
-static int assign_listener(struct __sk_buff *skb, struct packet *p)
+/* To the flow's worker, or while it has no listener to the next one that has. */
+static int assign_listener(void *context, struct tuple *t, __u32 ipv6, long *failed)
 {
-	__u32 hash = flow_hash(p), slot, i;
+	__u32 hash = flow_hash(t), slot, i;
 	struct bpf_sock *sk;
-	long failed;
 
 	for (i = 0; i < WORKERS; i++) {
-		slot = 2 * ((hash + i) % WORKERS) + p->ipv6;
+		slot = 2 * ((hash + i) % WORKERS) + ipv6;
 		sk = (struct bpf_sock *)listeners.lookup(&slot);
 		if (!sk)
 			continue;
-		failed = bpf_sk_assign(skb, sk, 0);
+		*failed = bpf_sk_assign(context, sk, 0);
 		bpf_sk_release(sk);
-		return finish_assign(skb, p, failed);
+		return 1;
 	}
-	return NOT_STEERED;
+	return 0;
 }
 
 static int no_worker(struct __sk_buff *skb, struct packet *p)
@@ -116,7 +116,7 @@ static int assign_established(struct __sk_buff *skb, struct packet *p, int known
 
 	if (!sk)
 		return NOT_STEERED;
-	if (!is_proxys(p, sk, known)) {
+	if (!is_proxys(sk, known)) {
 		bpf_sk_release(sk);
 		return NOT_STEERED;
 	}
@@ -127,15 +127,18 @@ static int assign_established(struct __sk_buff *skb, struct packet *p, int known
 
 static int assign(struct __sk_buff *skb, struct packet *p)
 {
+	long failed = 0;
 	int done;
 
 	/* The kernel puts fragments together first, and finds the socket by the whole. */
 	if (p->fragment != WHOLE)
 		return finish_assign(skb, p, 0);
 	done = assign_established(skb, p, 1);
-	if (done == NOT_STEERED)
-		done = assign_listener(skb, p);
-	return done == NOT_STEERED ? no_worker(skb, p) : done;
+	if (done != NOT_STEERED)
+		return done;
+	if (!assign_listener(skb, &p->tuple, p->ipv6, &failed))
+		return no_worker(skb, p);
+	return finish_assign(skb, p, failed);
 }
 
 static int has_listener(struct packet *p)
@@ -183,7 +186,7 @@ static int is_for_proxy(struct __sk_buff *skb, struct packet *p)
 	sk = find_tcp(skb, p);
 	if (!sk)
 		return 0;
-	found = is_proxys(p, sk, 0);
+	found = is_proxys(sk, 0);
 	bpf_sk_release(sk);
 	return found;
 }

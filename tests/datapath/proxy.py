@@ -46,6 +46,11 @@ class Proxy:
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
 
+    def stop_all(self) -> None:
+        """All workers die."""
+        for worker in list(self._listeners):
+            self.stop(worker)
+
     def seen(self) -> list[tuple[Any, ...]]:
         """(worker, own address, peer's address, flow) of each connection since the last call."""
         seen, self.accepted = self.accepted, []
@@ -72,6 +77,8 @@ class Proxy:
             if not self._relay:
                 while data := client.recv(65536):
                     client.sendall(f"{own} {peer} ".encode() + data)
+                    if data == b"bye":
+                        break
                 return
             with self._dial(client.family, peer, own, flow is not None and flow.host_server) as server:
                 back = threading.Thread(target=_pump, args=(server, client), daemon=True)
