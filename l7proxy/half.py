@@ -85,6 +85,41 @@ class Half:
             return
         source.pause_reading()
 
+    def by_count(self, data: bytes) -> tuple[bytes, bytes]:
+        """Use up what earlier operations passed or dropped by count; at most one of the two is open. What was passed,
+        and what has no verdict yet."""
+        size = min(self.credit, len(data))
+        self.credit -= size
+        dropped = min(self.dropping, len(data) - size)
+        self.dropping -= dropped
+        return data[:size], data[size + dropped :]
+
+    def pumped(self) -> int:
+        """Bytes that a pump at work has moved; `total` does not have them yet."""
+        return self.pump.moved if self.pump is not None else 0
+
+    def backlog(self) -> int:
+        """Not 0 while the sink does not take what waits for it, and another number whenever it took some."""
+        if self.pump is not None:
+            return self.pump.backlog()
+        return self.sink.get_write_buffer_size() if self.sink is not None else 0
+
+    def pause(self, wanted: bool) -> None:
+        """Read no more of the source, or read on."""
+        if wanted != self.paused and self.pump is None and self.source is not None and not self.eof:
+            self.paused = wanted
+            if wanted:
+                self.source.pause_reading()
+            else:
+                self.source.resume_reading()
+
+    def drop_pump(self) -> None:
+        """End it, and read on: what comes now is thrown away."""
+        if self.pump is not None:
+            self.stop_pump()
+            if self.source is not None:
+                self.source.resume_reading()
+
     def stop_pump(self) -> None:
         """End it without a word: the connection is going to be reset, or is over."""
         if self.pump is not None:

@@ -23,16 +23,18 @@ class Pump:
         self, source: int, sink: int, size: int, buffer: int, done: Callable[[int, OSError | None], None]
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._left, self._inside, self._moved = size, 0, 0
+        self._left, self._inside, self.moved = size, 0, 0
         self._buffer, self._done = buffer, done
-        # Descriptors of our own: the loop lets nobody watch those that its transports have.
-        self._source, self._sink = os.dup(source), os.dup(sink)
-        self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._out, self._in, self._source, self._sink = _descriptors(source, sink)
         with contextlib.suppress(PermissionError):
             fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, buffer)
         self._running = True
         self._loop.add_reader(self._source, self._turn)
         self._writing = False
+
+    def backlog(self) -> int:
+        """Not 0 while the sink does not take what is in the pipe, and another number whenever it took some."""
+        return -1 - self.moved if self._inside else 0
 
     def stop(self) -> None:
         """End without a word; what is in the pipe is lost, so only for a connection that is reset."""
@@ -45,7 +47,7 @@ class Pump:
 
     def _finish(self, error: OSError | None = None) -> None:
         self.stop()
-        self._done(self._moved, error)
+        self._done(self.moved, error)
 
     def _turn(self) -> None:
         try:
@@ -80,7 +82,7 @@ class Pump:
             while self._inside:
                 size = os.splice(self._out, self._sink, self._inside)
                 self._inside -= size
-                self._moved += size
+                self.moved += size
         except BlockingIOError:
             self._watch(writing=True)
             return False
@@ -95,3 +97,16 @@ class Pump:
             else:
                 self._loop.remove_writer(self._sink)
                 self._loop.add_reader(self._source, self._turn)
+
+
+def _descriptors(source: int, sink: int) -> list[int]:
+    """A pipe's two ends, and both sockets again: the loop lets nobody watch the descriptors its transports have."""
+    found = list(os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
+    try:
+        found += [os.dup(source)]
+        found += [os.dup(sink)]
+    except OSError:
+        for descriptor in found:
+            os.close(descriptor)
+        raise
+    return found

@@ -12,6 +12,7 @@ from l7proxy.listener import reset
 from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, Need, Op, Pass, Record, Wait
 from l7proxy.origin import Origin
 from l7proxy.owner import Owner
+from l7proxy.progress import Progress
 from l7proxy.upstream import dial
 
 REQUEST, RESPONSE = Direction.REQUEST, Direction.RESPONSE
@@ -29,6 +30,7 @@ class Relay:
         "early",
         "early_size",
         "encoder",
+        "flooded",
         "half",
         "head_since",
         "last",
@@ -36,6 +38,7 @@ class Relay:
         "open",
         "origin",
         "owner",
+        "progress",
         "requests",
         "responses",
         "server",
@@ -55,6 +58,8 @@ class Relay:
         self.last = monotonic()
         self.head_since = self.lingering = 0.0
         self.open = 0
+        self.flooded = False
+        self.progress = Progress()
 
     # -- the sockets ---------------------------------------------------------------------------------------------
 
@@ -90,6 +95,7 @@ class Relay:
                 # Once what was just written has left: the loop writes at the end of its turn.
                 self.owner.loop.call_soon(half.start_pump, self.owner.limits.buffered_bytes, self._pumped)
             if half.credit or half.eof:
+                self._adjust(half)
                 return
             data = b""
         self._put(half, data, now)
@@ -129,7 +135,9 @@ class Relay:
         half = self.half[direction]
         half.source = self.half[1 - direction].sink = None
         other = self.server if direction is REQUEST else self.client
-        if error is not None or not (half.eof and self.half[1 - direction].finished):
+        if self.lingering and direction is RESPONSE:
+            pass  # We have closed it ourselves; the client may still read what is queued for it.
+        elif error is not None or not (half.eof and self.half[1 - direction].finished):
             reset(other)
         elif other is not None:
             other.close()
@@ -142,8 +150,10 @@ class Relay:
             self._over()
 
     def _over(self) -> None:
-        self._apply([op for op in self.conversation.finish(monotonic()) if isinstance(op, Record)])
-        self.owner.closed(self)
+        try:
+            self._apply([op for op in self.conversation.finish(monotonic()) if isinstance(op, Record)])
+        finally:
+            self.owner.closed(self)
 
     # -- bytes -> operations -------------------------------------------------------------------------------------
 
@@ -154,7 +164,9 @@ class Relay:
         if half.pending:
             data = half.pending + data
             half.pending = b""
-        data = self._by_count(half, data)
+        passed, data = half.by_count(data)
+        if passed:
+            self._send(half, passed)
         if (half.credit or half.dropping) and not half.eof:
             return
         if (half.waiting or len(data) < half.need) and not half.eof:
@@ -163,19 +175,6 @@ class Relay:
             self._judge(half, data, now)
             self._wake(self.half[1 - half.direction], now)
         self._adjust(half)
-
-    def _by_count(self, half: Half, data: bytes) -> bytes:
-        """Use up what earlier operations passed or dropped by count; at most one of the two is open."""
-        if half.credit and data:
-            size = min(half.credit, len(data))
-            half.credit -= size
-            self._send(half, data[:size])
-            data = data[size:]
-        if half.dropping and data:
-            size = min(half.dropping, len(data))
-            half.dropping -= size
-            data = data[size:]
-        return data
 
     def _judge(self, half: Half, data: bytes, now: float) -> None:
         half.need, half.waiting = 0, False
@@ -212,6 +211,7 @@ class Relay:
             return position + min(op.size, have)
         if isinstance(op, Inject):
             self._send(self.half[op.direction], op.data)
+            self.flooded = self.responses.choked
         elif isinstance(op, Need):
             half.need = op.size
         elif isinstance(op, Wait):
@@ -259,17 +259,16 @@ class Relay:
         """The sink of `direction` is full, or has room again."""
         half = self.half[direction]
         half.choked = choked
+        if self.flooded and not self.responses.choked:
+            self.flooded = False
+            self._adjust(self.requests)
         self._adjust(half)
 
     def _adjust(self, half: Half) -> None:
         limit = self.owner.limits.buffered_bytes
-        wanted = half.choked or len(half.pending) >= limit or (half is self.requests and self.early_size >= limit)
-        if wanted != half.paused and half.pump is None and half.source is not None and not half.eof:
-            half.paused = wanted
-            if wanted:
-                half.source.pause_reading()
-            else:
-                half.source.resume_reading()
+        wanted = half.choked or len(half.pending) >= limit
+        # A client that does not read our refusals may not ask for more of them.
+        half.pause(wanted or (half is self.requests and (self.early_size >= limit or self.flooded)))
 
     # -- the upstream --------------------------------------------------------------------------------------------
 
@@ -323,21 +322,22 @@ class Relay:
         if client is None:
             return
         self.requests.pending = self.responses.pending = b""
+        self.flooded = False
         if self.requests.eof or client.is_closing():
             client.close()
             return
-        if self.requests.paused:
-            self.requests.paused = False
-            client.resume_reading()
+        self.requests.pause(False)
         client.write_eof()
 
     def _close_now(self) -> None:
+        self.lingering = self.lingering or monotonic()
         for transport in (self.client, self.server):
             if transport is not None:
                 transport.close()
 
     def _close_server(self) -> None:
         self._cancel_connect()
+        self.requests.drop_pump()
         self.early, self.early_size = [], 0
         if self.server is not None:
             self.server.close()
@@ -362,21 +362,20 @@ class Relay:
     def tick(self, now: float) -> None:
         """Once a second: the time-outs."""
         limits = self.owner.limits
-        if self.lingering:
-            # Then whoever does not read its last words either is reset.
-            if now - self.lingering > limits.idle_timeout:
-                self.abort()
-            elif now - self.lingering > _LINGER:
+        if self.progress.look(self.half, now):
+            self.last = now
+        idle = now - self.last > limits.idle_timeout
+        if self.progress.stuck(now) > limits.idle_timeout:
+            self.abort()
+        elif self.lingering:
+            if now - self.lingering > _LINGER:
                 self._close_now()
         elif self.head_since and now - self.head_since > limits.head_timeout:
             self._apply(self.conversation.head_timeout(now))
-        elif self._is_quiet() and now - self.last > limits.idle_timeout:
+        elif idle and (self.conversation.idle or self.requests.credit > FOREVER // 2):
             self._close_now()
-
-    def _is_quiet(self) -> bool:
-        """Nobody owes anybody anything: between messages, or a tunnel, and no large body is moving."""
-        tunnel = self.requests.credit > FOREVER // 2
-        return (self.conversation.idle or tunnel) and not (self.requests.pump or self.responses.pump)
+        elif idle and (self.requests.credit or self.requests.dropping):
+            self.abort()  # The client owes the rest of a body.
 
     def stop(self) -> None:
         """Graceful end: at once between messages, else behind the last response in flight."""
