@@ -118,7 +118,7 @@ class Http1Conversation(Responses):
             return 0
         if position >= len(data):
             return -1
-        if len(self._flight) >= self.judge.options.max_pipeline:
+        if len(self._flight) >= self.judge.options.max_pipeline and not self._make_room(now, output):
             output.add(Wait())
             return -1
         if data[position] == 13 and not self._blank:
@@ -136,6 +136,12 @@ class Http1Conversation(Responses):
         self._searched, self._blank = 0, False
         head = data[position:stop]
         return self._start(self.judge.cache.get(head) or examine(head, self.judge), len(head), now, output)
+
+    def _make_room(self, now: float, output: Output) -> bool:
+        """Where our own answers fill the queue, nobody else would move it on."""
+        if self._response is HEAD:
+            self._release(now, output)
+        return len(self._flight) < self.judge.options.max_pipeline
 
     def _empty_line(self, data: bytes, position: int, end: bool, now: float, output: Output) -> int:
         """One empty line before a request (RFC 9112, section 2.2) is swallowed."""
@@ -259,7 +265,8 @@ class Http1Conversation(Responses):
         if self._request is UNREAD:
             if not self.judge.audit_only:
                 output.add(Abort("a policy enforces now what this connection was not read for"))
-            output.take(Pass, size)
+            else:
+                output.take(Pass, size)
         elif size and self._request is STALL:
             output.add(Wait())
         elif size:
