@@ -16,7 +16,7 @@ from policies.match import RuleSet, judge_all
 from policies.model import TrafficDirection
 from policies.resolve import Resolver
 from policies.verdict import L7Decision
-from sockmap.flows import Flow
+from sockmap.flows import BLOCKED, PROXY, UPSTREAM, Flow
 
 _MAX_JUDGES = 20_000
 """(identities, port) combinations remembered in one generation before all are forgotten and made anew."""
@@ -101,12 +101,25 @@ class PolicyView:
         """Who is behind an accepted connection, and what holds for it. Raises UnknownFlow."""
         if flow is None:
             raise UnknownFlow(f"no flow from {client[0]}:{client[1]} to {server[0]}:{server[1]} was steered here")
+        if flow.flags & (PROXY | UPSTREAM | BLOCKED) != PROXY:
+            raise UnknownFlow(f"the flow from {client[0]}:{client[1]} to {server[0]}:{server[1]} is not for the proxy")
+        flow = flow._replace(
+            src_endpoint=self._endpoint(flow.src_endpoint, client[0]),
+            dst_endpoint=self._endpoint(flow.dst_endpoint, server[0]),
+        )
         source = self._identity(flow.src_identity, client[0])
         destination = self._identity(flow.dst_identity, server[0])
         judge, reason = self._judge(flow, server[1], source, destination)
         names = self.snapshot.endpoints
         endpoint = names.get(flow.dst_endpoint) or names.get(flow.src_endpoint) or ""
         return Origin(client, server, flow, source, destination, endpoint, judge, reason)
+
+    def _endpoint(self, known: int, address: str) -> int:
+        """The endpoint at one end. A flow does not outlive its endpoint: whoever has the address next may have other
+        labels. A workload that was added while the flow lived is under its own policy from now on."""
+        if known and known not in self.snapshot.endpoints:
+            raise UnknownFlow(f"endpoint {known}, at {address}, is not on this node any more")
+        return known or self.snapshot.local.get(address, 0)
 
     def _identity(self, number: int, address: str) -> Identity:
         """A workload or the host keeps its number. Who is outside is known by address: a new policy may name a

@@ -286,6 +286,7 @@ class Relay:
             self._unreachable(str(error) or "connect timed out")
             return
         if self.client is None or self.lingering:
+            transport.set_protocol(asyncio.Protocol())  # Never attached, so its end is none of ours.
             transport.abort()
             return
         self._attach_server(transport)

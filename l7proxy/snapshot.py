@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from l7proxy.config import FlowLogConfig
 from l7proxy.limits import Limits
@@ -29,7 +29,8 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One generation. `endpoints` maps an endpoint id of this node to its name, `addresses` the addresses of all
-    workloads, those elsewhere too, to their identities' numbers."""
+    workloads, those elsewhere too, to their identities' numbers, and `local` those of workloads on this node, without
+    services of the host, to their endpoint ids."""
 
     generation: int
     settings: Settings
@@ -37,3 +38,4 @@ class Snapshot:
     identities: Mapping[int, Identity]
     endpoints: Mapping[int, str]
     addresses: Mapping[str, int]
+    local: Mapping[str, int] = field(default_factory=dict)

@@ -220,7 +220,9 @@ class Node:
         local = {entry.id: entry.name for entry in self.table.workloads.values() if entry.local}
         everywhere = [entry for entry in self.table.workloads.values() if entry.cgroup is None]
         addresses = {str(address): entry.identity.number for entry in everywhere for address in entry.addresses}
-        return Snapshot(self.generation, settings, self.policies.policies, dict(self.table.numbers), local, addresses)
+        here = {str(address): entry.id for entry in everywhere if entry.local for address in entry.addresses}
+        numbers = dict(self.table.numbers)
+        return Snapshot(self.generation, settings, self.policies.policies, numbers, local, addresses, here)
 
     # -- chores --------------------------------------------------------------------------------------------------
 
@@ -228,16 +230,24 @@ class Node:
         """Once a second: have the policy files or the node's own addresses changed?"""
         while True:
             await asyncio.sleep(_WATCH_EVERY)
-            if _fingerprint(self.config.policies) != self._seen:
-                await self.reload()
-            if self.table.set_host_addresses(await asyncio.to_thread(_host_addresses)):
-                async with self._change:
-                    await self._advance()
+            try:
+                if _fingerprint(self.config.policies) != self._seen:
+                    await self.reload()
+                if self.table.set_host_addresses(await asyncio.to_thread(_host_addresses)):
+                    async with self._change:
+                        await self._advance()
+            except Exception as error:  # A full map, no descriptor left: the next change must be seen all the same.
+                self.load_errors += 1
+                self.last_error = f"a change could not be put in force: {error}"
+                log.exception("a change could not be put in force")
 
     async def _drain_events(self) -> None:
         while True:
             await asyncio.sleep(_EVENTS_EVERY)
-            self._log_events()
+            try:
+                self._log_events()
+            except Exception:
+                log.exception("packets' records could not be written")
 
     def _log_events(self) -> None:
         lost = self.datapath.counters().get("events_lost", 0)

@@ -13,6 +13,8 @@ import signal
 import socket
 import struct
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, time
 from typing import cast
 
@@ -32,6 +34,8 @@ from sockmap.flows import FlowTable, ListenerTable
 
 log = logging.getLogger("l7proxy.worker")
 _PR_SET_PDEATHSIG = 1
+_LAST_WORDS = 2.0
+"""Seconds in which the supervisor may read the last records before the worker ends."""
 _MAX_UNSENT = 8 << 20
 """Bytes of flow records that may wait for the supervisor before further ones are lost (and counted)."""
 
@@ -60,12 +64,15 @@ class Worker:
         self._control_socket = control
         self._control: asyncio.Transport | None = None
         self.loop = asyncio.get_running_loop()
-        self.relays: set[Relay] = set()
+        self.relays: dict[Relay, str] = {}
+        """Each with the endpoint that it was counted for: that of its origin may be another by its end."""
         self.by_endpoint: Counter[str] = Counter()
         self.metrics = WorkerMetrics()
         self.sink = BatchSink(self._send_flows)
         self.view: PolicyView | None = None
-        self.stopped = asyncio.Event()
+        self.stopped, self._control_gone = asyncio.Event(), asyncio.Event()
+        self._taking = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._clock_offset = time() - monotonic()
 
@@ -81,13 +88,24 @@ class Worker:
         ticks.cancel()
         await self._drain()
         self._report()
+        # What the supervisor has not read yet are records.
         self._control.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._control_gone.wait(), _LAST_WORDS)
 
     def _command(self, kind: Kind, body: bytes) -> None:
         if kind is Kind.SNAPSHOT:
-            self.loop.create_task(self._take_snapshot(pickle.loads(body)))  # noqa: S301 -- from our own supervisor
+            task = self.loop.create_task(self._take_snapshot(pickle.loads(body)))  # noqa: S301 -- our own supervisor's
+            self._tasks.add(task)
+            task.add_done_callback(self._taken)
         elif kind is Kind.STOP:
             self.stopped.set()
+
+    def _taken(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("a new policy could not be put in force; this worker ends", exc_info=error)
+            os._exit(4)
 
     async def _take_snapshot(self, snapshot: Snapshot) -> None:
         settings = snapshot.settings
@@ -95,10 +113,10 @@ class Worker:
         self.refuse_with_503 = settings.refuse_upstream_with_503
         self.view = PolicyView(snapshot)
         self._encode = FlowEncoder(settings.node_name, settings.flow_log)
-        for relay in list(self.relays):
-            relay.rejudge(self._locate)
-        if not self._servers:
-            await self._listen()
+        self._each(lambda relay: relay.rejudge(self._locate))
+        async with self._taking:
+            if not self._servers:
+                await self._listen()
         self.send(frame(Kind.READY, struct.pack("<Q", snapshot.generation)))
 
     async def _listen(self) -> None:
@@ -112,14 +130,22 @@ class Worker:
         """Stop accepting, let what is in flight end within the grace time, then reset the rest."""
         for server in self._servers:
             server.close()
-        for relay in list(self.relays):
-            relay.stop()
+        self._each(Relay.stop)
         deadline = monotonic() + (self.limits.grace if self.view else 0)
         while self.relays and monotonic() < deadline:
             await asyncio.sleep(0.02)
-        for relay in list(self.relays):
-            relay.abort()
+        self._each(Relay.abort)
         await asyncio.sleep(0)
+
+    def _each(self, action: Callable[[Relay], None]) -> None:
+        """Do something to every connection. One at which that fails is reset, and the others do not suffer for it."""
+        for relay in list(self.relays):
+            try:
+                action(relay)
+            except Exception as error:
+                context = {"message": "a connection failed and is reset", "exception": error}
+                self.loop.call_exception_handler(context)
+                relay.abort()
 
     async def _ticks(self) -> None:
         """Records every 50 ms; time-outs and metrics every second."""
@@ -131,9 +157,12 @@ class Worker:
             if now >= next_second:
                 next_second = now + 1
                 self._clock_offset = time() - now
-                for relay in list(self.relays):
-                    relay.tick(now)
+                self._each(lambda relay: relay.tick(monotonic()))
                 self._report()
+
+    def control_lost(self) -> None:
+        """The channel to the supervisor is closed."""
+        self._control_gone.set()
 
     # -- towards the supervisor ----------------------------------------------------------------------------------
 
@@ -171,9 +200,13 @@ class Worker:
         except UnknownFlow as error:
             self._refuse(transport, str(error))
             return None
+        except Exception:
+            log.exception("a connection could not be judged")
+            self._refuse(transport, "see above")
+            return None
         self.by_endpoint[origin.endpoint] += 1
         relay = Relay(self, origin, Http1Conversation(origin.judge))
-        self.relays.add(relay)
+        self.relays[relay] = origin.endpoint
         return relay
 
     def _origin(self, client: tuple[str, int], server: tuple[str, int]) -> Origin:
@@ -221,8 +254,10 @@ class Worker:
 
     def closed(self, relay: Relay) -> None:
         """Forget a connection."""
-        self.relays.discard(relay)
-        self.by_endpoint[relay.origin.endpoint] -= 1
+        endpoint = self.relays.pop(relay)
+        self.by_endpoint[endpoint] -= 1
+        if not self.by_endpoint[endpoint]:
+            del self.by_endpoint[endpoint]
         self.metrics.bytes(relay.requests.total, relay.responses.total)
 
 
@@ -236,6 +271,7 @@ class _Control(asyncio.Protocol):
         self._reader.feed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._worker.control_lost()
         if not self._worker.stopped.is_set():
             log.error("the supervisor is gone; this worker ends, its flows fail closed")
             os._exit(3)

@@ -131,7 +131,11 @@ class WorkerPool:
         loop = asyncio.get_running_loop()
         while not self._stopping:
             began = loop.time()
-            status = await self._run_once(index)
+            try:
+                status = await self._run_once(index)
+            except OSError as error:  # No process, no descriptor: there may be one later.
+                log.error("worker %d cannot be started: %s", index, error)
+                status = -1
             if self._stopping:
                 return
             self.restarts += 1
@@ -162,6 +166,8 @@ class WorkerPool:
             self.changed.set()
             if handle.transport is not None:
                 handle.transport.close()
+            else:
+                ours.close()
 
     def _command(self, index: int, control: int) -> list[str]:
         words = {"--control": control, "--flows": self.flows_fd, "--listeners": self.listeners_fd, "--index": index}
