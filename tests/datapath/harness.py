@@ -47,7 +47,7 @@ class Node:
 
     def __init__(self, lab: Lab, **config: Any) -> None:
         self.lab = lab
-        self.config = DatapathConfig(state_dir=lab.folder / "datapath", **config)
+        self.config = DatapathConfig(**{"state_dir": lab.folder / "datapath", **config})
         argv = netns.inside(lab.node_ns, [sys.executable, "-m", "tests.datapath.agent"])
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         self.generation = 0

@@ -21,7 +21,8 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def _with_checksum(src: str, dst: str, proto: int, segment: bytes, at: int) -> bytes:
+def fill_checksum(src: str, dst: str, proto: int, segment: bytes, at: int) -> bytes:
+    """The segment with its checksum, over the pseudo header too, at offset `at`."""
     family = socket.AF_INET6 if ":" in src else socket.AF_INET
     ends = socket.inet_pton(family, src) + socket.inet_pton(family, dst)
     size, kind = len(segment), proto
@@ -32,12 +33,12 @@ def _with_checksum(src: str, dst: str, proto: int, segment: bytes, at: int) -> b
 def tcp(src: str, dst: str, sport: int, dport: int, flags: int = SYN, *, doff: int = 5, data: bytes = b"") -> bytes:
     """A TCP segment."""
     head = struct.pack("!HHIIBBHHH", sport, dport, 1, 1, doff << 4, flags, 1000, 0, 0)
-    return _with_checksum(src, dst, 6, head + data, 16)
+    return fill_checksum(src, dst, 6, head + data, 16)
 
 
 def udp(src: str, dst: str, sport: int, dport: int, data: bytes = b"x") -> bytes:
     """A UDP datagram."""
-    return _with_checksum(src, dst, 17, struct.pack("!HHHH", sport, dport, 8 + len(data), 0) + data, 6)
+    return fill_checksum(src, dst, 17, struct.pack("!HHHH", sport, dport, 8 + len(data), 0) + data, 6)
 
 
 def icmp4(kind: int, code: int, rest: int = 0, data: bytes = b"") -> bytes:
@@ -48,7 +49,7 @@ def icmp4(kind: int, code: int, rest: int = 0, data: bytes = b"") -> bytes:
 
 def icmp6(src: str, dst: str, kind: int, code: int, rest: int = 0, data: bytes = b"") -> bytes:
     """An ICMPv6 message; `rest` are its second four bytes."""
-    return _with_checksum(src, dst, 58, struct.pack("!BBHI", kind, code, 0, rest) + data, 2)
+    return fill_checksum(src, dst, 58, struct.pack("!BBHI", kind, code, 0, rest) + data, 2)
 
 
 def ipv4(src: str, dst: str, proto: int, payload: bytes, *, fragment: int = 0, ident: int = 7, ihl: int = 5) -> bytes:
