@@ -146,7 +146,7 @@ static int fragment_record(struct packet *p)
 	value.expires = bpf_ktime_get_ns() + FRAGMENT_SECONDS * 1000000000ULL;
 	fragment_key(p);
 	fragments.update(&p->fragment_key, &value);
-	return PARSED;
+	return PASS;
 }
 
 /* Only the first fragment has ports: it tells them to those that follow. */
@@ -155,7 +155,7 @@ static int fragment_ports(struct packet *p)
 	struct fragment_value *value;
 
 	if (p->fragment == WHOLE)
-		return PARSED;
+		return PASS;
 	if (p->fragment == FIRST_FRAGMENT)
 		return fragment_record(p);
 	fragment_key(p);
@@ -165,5 +165,5 @@ static int fragment_ports(struct packet *p)
 	p->tuple.sport = value->sport;
 	p->tuple.dport = value->dport;
 	p->tuple.proto = value->proto;
-	return PARSED;
+	return PASS;
 }

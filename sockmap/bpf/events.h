@@ -21,11 +21,13 @@ static int may_report(__u64 now)
 	return 1;
 }
 
-static void report(struct __sk_buff *skb, struct packet *p, __u8 reason, __u8 audit)
+/* A drop, with its reason, or a flow that passes by audit mode alone. */
+static void report(struct __sk_buff *skb, struct packet *p, int outcome)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct event *event;
 
+	count(outcome > PASS ? outcome : COUNT_AUDITED);
 	event = may_report(now) ? events.ringbuf_reserve(sizeof(struct event)) : 0;
 	if (!event) {
 		count(COUNT_EVENTS_LOST);
@@ -38,24 +40,11 @@ static void report(struct __sk_buff *skb, struct packet *p, __u8 reason, __u8 au
 	event->ifindex = skb->ifindex;
 	event->length = skb->len;
 	event->endpoint = p->event_endpoint;
-	event->reason = reason;
-	event->audit = audit;
+	event->reason = outcome > PASS ? outcome : DROP_POLICY_DENIED;
+	event->audit = outcome <= PASS;
 	event->direction = p->event_direction;
 	event->tcp_flags = p->tcp_flags;
 	event->icmp_type = p->icmp_type;
 	event->icmp_code = p->icmp_code;
 	events.ringbuf_submit(event, 0);
-}
-
-static int drop(struct __sk_buff *skb, struct packet *p, __u8 reason)
-{
-	count(reason);
-	report(skb, p, reason, 0);
-	return TC_ACT_SHOT;
-}
-
-static int pass(void)
-{
-	count(COUNT_FORWARDED);
-	return TC_ACT_OK;
 }

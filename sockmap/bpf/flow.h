@@ -31,35 +31,38 @@ static void resolve_destination(struct __sk_buff *skb, struct packet *p)
 		host_service(skb, p);
 }
 
-static int new_flow(struct __sk_buff *skb, struct packet *p, enum hook hook)
+/* In the middle of a connection nobody knows which end opened it. What goes to the proxy one way
+   must not pass beside it as the answers of the other. */
+static int answers_need_proxy(struct packet *p)
+{
+	if (p->tuple.proto != PROTO_TCP || is_syn(p))
+		return 0;
+	return (judge(p, &p->dst, &p->src, p->tuple.sport) & 0xff) == PROXY;
+}
+
+static int new_flow(struct __sk_buff *skb, struct packet *p)
 {
 	struct config *c = settings();
-	__u32 generation = c ? c->generation : 0;
 	__u32 verdict;
-	__u16 flags;
+	__u16 flags = 0;
 
 	if (is_for_proxy(skb, p))
-		return to_proxy(skb, p, hook);
+		return TO_PROXY;
 	resolve_destination(skb, p);
 	if (!p->src.endpoint && !p->dst.endpoint)
-		return pass();
+		return UNMANAGED;
 	verdict = judge(p, &p->src, &p->dst, p->tuple.dport);
-	/* In the middle of a connection nobody knows which end opened it. What goes to the proxy
-	   one way must not pass beside it as the answers of the other. */
-	if ((verdict & 0xff) == ALLOW && p->tuple.proto == PROTO_TCP && !is_syn(p) &&
-	    (judge(p, &p->dst, &p->src, p->tuple.sport) & 0xff) == PROXY)
-		verdict = PROXY;
-	if ((verdict & 0xff) == DENY || ((verdict & 0xff) == PROXY && p->tuple.proto != PROTO_TCP))
-		return drop(skb, p, DROP_POLICY_DENIED);
-	flags =
-	    ((verdict & 0xff) == PROXY ? CT_PROXY : 0) | (verdict & VERDICT_AUDIT ? CT_AUDIT : 0);
-	if (ct_create(p, generation, flags, 0))
-		return drop(skb, p, DROP_TRACK_FAILED);
-	if (flags & CT_AUDIT) {
-		count(COUNT_AUDITED);
-		report(skb, p, DROP_POLICY_DENIED, 1);
-	}
-	return flags & CT_PROXY ? to_proxy(skb, p, hook) : pass();
+	p->audited = (verdict & VERDICT_AUDIT) != 0;
+	verdict &= 0xff;
+	if (verdict == DENY || (verdict == PROXY && p->tuple.proto != PROTO_TCP))
+		return DROP_POLICY_DENIED;
+	if (verdict == PROXY || answers_need_proxy(p))
+		flags |= CT_PROXY;
+	if (p->audited)
+		flags |= CT_AUDIT;
+	if (ct_create(p, c ? c->generation : 0, flags, 0))
+		return DROP_TRACK_FAILED;
+	return flags & CT_PROXY ? TO_PROXY : PASS;
 }
 
 /* A service of the host is known by its socket; a reply or a late packet may show none, so what was
@@ -96,8 +99,7 @@ static int judge_again(struct __sk_buff *skb, struct packet *p, struct ct_entry 
 	return 0;
 }
 
-static int known_flow(struct __sk_buff *skb, struct packet *p, struct ct_entry *entry, __u64 now,
-		      enum hook hook)
+static int known_flow(struct __sk_buff *skb, struct packet *p, struct ct_entry *entry, __u64 now)
 {
 	struct config *c = settings();
 	int reason;
@@ -105,15 +107,12 @@ static int known_flow(struct __sk_buff *skb, struct packet *p, struct ct_entry *
 	if (!(entry->flags & CT_UPSTREAM) && c && entry->generation != c->generation) {
 		reason = judge_again(skb, p, entry);
 		if (reason)
-			return drop(skb, p, reason);
+			return reason;
 	}
-	if (entry->flags & CT_BLOCKED) {
-		if (p->reply)
-			blame(p, entry->dst_endpoint, INGRESS);
-		return drop(skb, p, DROP_POLICY_CHANGED);
-	}
+	if (entry->flags & CT_BLOCKED)
+		return DROP_POLICY_CHANGED;
 	ct_touch(p, entry, now);
-	return entry->flags & CT_PROXY ? to_proxy(skb, p, hook) : pass();
+	return entry->flags & CT_PROXY ? TO_PROXY : PASS;
 }
 
 /* The flow of the packet that an ICMP error quotes. Only that packet's sender may hear of it. */
@@ -144,25 +143,47 @@ static int related(struct __sk_buff *skb, struct packet *p, __u64 now, enum hook
 	p->fragment = WHOLE;
 	if (!entry)
 		return NOT_STEERED;
-	return entry->flags & CT_PROXY && hook == ON_INGRESS ? finish_assign(skb, p, 0) : pass();
+	return entry->flags & CT_PROXY && hook == ON_INGRESS ? STEERED : PASS;
 }
 
 static int handle(struct __sk_buff *skb, struct packet *p, enum hook hook)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct ct_entry *entry;
-	int result;
+	int outcome;
 
 	if (is_discovery(p))
-		return pass();
-	result = fragment_ports(p);
-	if (result)
-		return drop(skb, p, result);
+		return PASS;
+	outcome = fragment_ports(p);
+	if (outcome)
+		return outcome;
 	if (is_icmp_error(p)) {
-		result = related(skb, p, now, hook);
-		if (result != NOT_STEERED)
-			return result;
+		outcome = related(skb, p, now, hook);
+		if (outcome != NOT_STEERED)
+			return outcome;
 	}
 	entry = ct_lookup(p, now);
-	return entry ? known_flow(skb, p, entry, now, hook) : new_flow(skb, p, hook);
+	return entry ? known_flow(skb, p, entry, now) : new_flow(skb, p);
+}
+
+/* Do what has been decided; returns the TC action. */
+static int finish(struct __sk_buff *skb, struct packet *p, enum hook hook, int outcome)
+{
+	if (outcome == TO_PROXY)
+		outcome = hook == ON_EGRESS ? hairpin(p) : assign(skb, p);
+	if (outcome == UNMANAGED)
+		return TC_ACT_OK;
+	if (outcome > PASS || p->audited)
+		report(skb, p, outcome);
+	if (outcome > PASS)
+		return TC_ACT_SHOT;
+	if (outcome == PASS) {
+		count(COUNT_FORWARDED);
+		return TC_ACT_OK;
+	}
+	set_mark(skb, MARK_STEER, p->src.identity);
+	if (outcome == HAIRPIN)
+		return bpf_redirect(LOOPBACK_IFINDEX, BPF_F_INGRESS);
+	count(COUNT_STEERED);
+	return TC_ACT_OK;
 }

@@ -20,16 +20,32 @@ static struct packet *packet(void)
 
 /* The proxy's own packets go where they will; its SYNs are remembered, so that the answers come
  * back to it. */
-static int from_proxy(struct __sk_buff *skb, struct packet *p)
+static int from_proxy(struct packet *p, int reason)
 {
 	struct config *c = settings();
 
-	if (parse(skb, p) || !is_syn(p) || p->fragment != WHOLE)
-		return TC_ACT_OK;
+	if (reason || !is_syn(p) || p->fragment != WHOLE)
+		return UNMANAGED;
 	identify_address(&p->src, &p->tuple.saddr);
 	identify_address(&p->dst, &p->tuple.daddr);
 	ct_create(p, c ? c->generation : 0, CT_PROXY | CT_UPSTREAM, 1);
-	return TC_ACT_OK;
+	return UNMANAGED;
+}
+
+static int judge_from_endpoint(struct __sk_buff *skb, struct packet *p, struct endpoint *endpoint)
+{
+	int reason = parse(skb, p);
+
+	if (reason == UNMANAGED)
+		return reason;
+	identify_address(&p->src, &p->tuple.saddr);
+	identify_address(&p->dst, &p->tuple.daddr);
+	blame(p, endpoint->id, EGRESS);
+	if (!reason && p->src.endpoint != endpoint->id && !is_discovery(p))
+		reason = DROP_INVALID_SOURCE;
+	p->src.identity = endpoint->identity;
+	p->src.endpoint = endpoint->id;
+	return reason ? reason : handle(skb, p, ON_INGRESS);
 }
 
 /* TC ingress of an endpoint's host-side interface: what the endpoint sends. */
@@ -38,21 +54,26 @@ int from_endpoint(struct __sk_buff *skb)
 	__u32 ifindex = skb->ifindex;
 	struct endpoint *endpoint = endpoints.lookup(&ifindex);
 	struct packet *p = packet();
-	int reason;
 
 	if (!p || !endpoint)
 		return TC_ACT_SHOT;
-	reason = parse(skb, p);
-	if (reason == NOT_IP)
-		return TC_ACT_OK;
+	return finish(skb, p, ON_INGRESS, judge_from_endpoint(skb, p, endpoint));
+}
+
+static int judge_from_netdev(struct __sk_buff *skb, struct packet *p, struct config *c)
+{
+	int reason = parse(skb, p);
+
+	if (reason == UNMANAGED)
+		return reason;
 	identify_address(&p->src, &p->tuple.saddr);
 	identify_address(&p->dst, &p->tuple.daddr);
-	blame(p, endpoint->id, EGRESS);
-	if (!reason && p->src.endpoint != endpoint->id && !is_discovery(p))
-		reason = DROP_INVALID_SOURCE;
-	p->src.identity = endpoint->identity;
-	p->src.endpoint = endpoint->id;
-	return reason ? drop(skb, p, reason) : handle(skb, p, ON_INGRESS);
+	blame(p, p->dst.endpoint, INGRESS);
+	if (p->src.endpoint)
+		return DROP_SPOOFED_SOURCE;
+	if (!p->dst.endpoint && !(p->dst.on_host && c->host_services))
+		return UNMANAGED;
+	return reason ? reason : handle(skb, p, ON_INGRESS);
 }
 
 /* TC ingress of a node interface: what comes from outside. */
@@ -60,21 +81,10 @@ int from_netdev(struct __sk_buff *skb)
 {
 	struct packet *p = packet();
 	struct config *c = settings();
-	int reason;
 
 	if (!p || !c)
 		return TC_ACT_SHOT;
-	reason = parse(skb, p);
-	if (reason == NOT_IP)
-		return TC_ACT_OK;
-	identify_address(&p->src, &p->tuple.saddr);
-	identify_address(&p->dst, &p->tuple.daddr);
-	blame(p, p->dst.endpoint, INGRESS);
-	if (p->src.endpoint)
-		return drop(skb, p, DROP_SPOOFED_SOURCE);
-	if (!p->dst.endpoint && !(p->dst.on_host && c->host_services))
-		return TC_ACT_OK;
-	return reason ? drop(skb, p, reason) : handle(skb, p, ON_INGRESS);
+	return finish(skb, p, ON_INGRESS, judge_from_netdev(skb, p, c));
 }
 
 /* A local endpoint's packets pass its own interface first; those of that source from elsewhere are
@@ -90,29 +100,48 @@ static int is_spoofed(struct __sk_buff *skb, struct packet *p)
 	return !endpoint || endpoint->id != p->src.endpoint;
 }
 
+static int judge_to_endpoint(struct __sk_buff *skb, struct packet *p)
+{
+	__u32 mark = get_mark(skb);
+	int reason = parse(skb, p);
+
+	if (reason == UNMANAGED)
+		return reason;
+	if ((mark & MARK_MASK) == MARK_PROXY)
+		return from_proxy(p, reason);
+	if (skb->ingress_ifindex)
+		identify_address(&p->src, &p->tuple.saddr);
+	else
+		host_party(&p->src, mark);
+	identify_address(&p->dst, &p->tuple.daddr);
+	blame(p, p->dst.endpoint, INGRESS);
+	if (!reason && is_spoofed(skb, p))
+		reason = DROP_SPOOFED_SOURCE;
+	return reason ? reason : handle(skb, p, ON_EGRESS);
+}
+
 /* TC egress of an endpoint's host-side interface: what the host sends to it or forwards. */
 int to_endpoint(struct __sk_buff *skb)
 {
 	struct packet *p = packet();
-	int reason;
 
-	if (!p)
-		return TC_ACT_SHOT;
-	if ((get_mark(skb) & MARK_MASK) == MARK_PROXY)
-		return from_proxy(skb, p);
-	reason = parse(skb, p);
-	if (reason == NOT_IP)
-		return TC_ACT_OK;
-	if (skb->ingress_ifindex)
-		identify_address(&p->src, &p->tuple.saddr);
-	else
-		host_party(&p->src, get_mark(skb));
+	return p ? finish(skb, p, ON_EGRESS, judge_to_endpoint(skb, p)) : TC_ACT_SHOT;
+}
+
+static int judge_to_netdev(struct __sk_buff *skb, struct packet *p)
+{
+	__u32 mark = get_mark(skb);
+	int reason = parse(skb, p);
+
+	if (reason == UNMANAGED)
+		return reason;
+	if ((mark & MARK_MASK) == MARK_PROXY)
+		return from_proxy(p, reason);
+	host_party(&p->src, mark);
 	identify_address(&p->dst, &p->tuple.daddr);
-	blame(p, p->dst.endpoint, INGRESS);
+	blame(p, p->src.endpoint, EGRESS);
 	if (reason)
-		return drop(skb, p, reason);
-	if (is_spoofed(skb, p))
-		return drop(skb, p, DROP_SPOOFED_SOURCE);
+		return p->src.endpoint ? reason : UNMANAGED;
 	return handle(skb, p, ON_EGRESS);
 }
 
@@ -122,37 +151,42 @@ int to_netdev(struct __sk_buff *skb)
 {
 	struct packet *p = packet();
 	struct config *c = settings();
-	int reason;
 
 	if (!p || !c)
 		return TC_ACT_SHOT;
-	if ((get_mark(skb) & MARK_MASK) == MARK_PROXY)
-		return from_proxy(skb, p);
-	if (!c->host_services || skb->ingress_ifindex)
+	if ((get_mark(skb) & MARK_MASK) != MARK_PROXY &&
+	    (!c->host_services || skb->ingress_ifindex))
 		return TC_ACT_OK;
-	reason = parse(skb, p);
-	if (reason == NOT_IP)
-		return TC_ACT_OK;
-	host_party(&p->src, get_mark(skb));
-	identify_address(&p->dst, &p->tuple.daddr);
-	blame(p, p->src.endpoint, EGRESS);
-	if (reason)
-		return p->src.endpoint ? drop(skb, p, reason) : TC_ACT_OK;
-	return handle(skb, p, ON_EGRESS);
+	return finish(skb, p, ON_EGRESS, judge_to_netdev(skb, p));
 }
 
 /* What an egress hook has sent here for the proxy. Its mark comes from there, or from an
  * administrator's socket. */
-static int hairpinned(struct __sk_buff *skb, struct packet *p)
+static int hairpinned(struct __sk_buff *skb, struct packet *p, __u32 mark, int reason)
 {
+	p->src.identity = mark >> 16;
+	if (reason)
+		return reason;
+	if (bpf_skb_change_type(skb, 0 /* PACKET_HOST */))
+		return DROP_ASSIGN_FAILED;
+	return p->tuple.proto == PROTO_TCP ? TO_PROXY : UNMANAGED;
+}
+
+static int judge_from_loopback(struct __sk_buff *skb, struct packet *p)
+{
+	__u32 mark = get_mark(skb);
 	int reason = parse(skb, p);
 
-	p->src.identity = get_mark(skb) >> 16;
+	if ((mark & MARK_MASK) == MARK_STEER)
+		return hairpinned(skb, p, mark, reason);
+	if ((mark & MARK_MASK) == MARK_PROXY)
+		return from_proxy(p, reason);
 	if (reason)
-		return reason == NOT_IP ? TC_ACT_OK : drop(skb, p, reason);
-	if (bpf_skb_change_type(skb, 0 /* PACKET_HOST */))
-		return drop(skb, p, DROP_ASSIGN_FAILED);
-	return p->tuple.proto == PROTO_TCP ? assign(skb, p) : TC_ACT_OK;
+		return UNMANAGED;
+	host_party(&p->src, mark);
+	p->dst.identity = IDENTITY_HOST;
+	p->dst.on_host = 1;
+	return handle(skb, p, ON_LOOPBACK);
 }
 
 /* TC ingress of lo: packets turned round by egress hooks, and those between services of the host.
@@ -166,18 +200,7 @@ int from_loopback(struct __sk_buff *skb)
 	if (magic != MARK_STEER && magic != MARK_PROXY && !(c && c->host_services))
 		return TC_ACT_OK;
 	p = packet();
-	if (!p)
-		return TC_ACT_SHOT;
-	if (magic == MARK_STEER)
-		return hairpinned(skb, p);
-	if (magic == MARK_PROXY)
-		return from_proxy(skb, p);
-	if (parse(skb, p))
-		return TC_ACT_OK;
-	host_party(&p->src, get_mark(skb));
-	p->dst.identity = IDENTITY_HOST;
-	p->dst.on_host = 1;
-	return handle(skb, p, ON_LOOPBACK);
+	return p ? finish(skb, p, ON_LOOPBACK, judge_from_loopback(skb, p)) : TC_ACT_SHOT;
 }
 
 /* A new socket of a process in an endpoint's cgroup: its mark tells who it is. */

@@ -118,6 +118,10 @@ struct bucket {
 	__u64 tokens;
 };
 
+/* What becomes of a packet; above PASS, the reason to drop it. Programs act on it in one place,
+ * finish(). */
+enum outcome { HAIRPIN = -5, STEERED, NOT_STEERED, TO_PROXY, UNMANAGED, PASS };
+
 enum fragment { WHOLE, FIRST_FRAGMENT, LATER_FRAGMENT };
 
 /* A packet while a program works on it: too large for the stack beside the rest, so it lives in a
@@ -131,8 +135,9 @@ struct packet {
 	__u8 event_direction;
 	__u8 ipv6, hop_limit, fragment;
 	__u8 tcp_flags, icmp_type, icmp_code;
-	__u8 reply; /* the connection track was found by its reverse */
-	__u8 pad[6];
+	__u8 reply;   /* the connection track was found by its reverse */
+	__u8 audited; /* a new flow passes by audit mode alone */
+	__u8 pad[5];
 };
 
 BPF_TABLE("percpu_array", __u32, struct packet, scratch, 1);

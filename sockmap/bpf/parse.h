@@ -3,8 +3,6 @@
  * checks bounds, and finds data in page fragments; offsets count from the network header, so link
  * headers and VLAN tags do not matter.
  */
-#define PARSED	   0
-#define NOT_IP	   (-1)
 #define EXTENSIONS 6
 
 #define FLAG_FIN 0x01
@@ -109,7 +107,7 @@ static int parse_ipv4(struct __sk_buff *skb, struct packet *p, struct tuple *t, 
 	 * 3128). */
 	if (ip.proto == PROTO_TCP && (ip.fragment & bpf_htons(0x1fff)) == bpf_htons(1))
 		return DROP_FRAGMENT_INVALID;
-	return PARSED;
+	return PASS;
 }
 
 static int is_extension(__u8 next)
@@ -172,7 +170,7 @@ static int walk_extensions(struct __sk_buff *skb, struct packet *p, struct tuple
 		return DROP_EXTENSION_HEADER;
 	t->proto = next;
 	p->l4 = offset;
-	return PARSED;
+	return PASS;
 }
 
 static int parse_ipv6(struct __sk_buff *skb, struct packet *p, struct tuple *t, __u32 offset)
@@ -222,18 +220,18 @@ static int parse_ports(struct __sk_buff *skb, struct packet *p, struct tuple *t)
 	t->sport = 0;
 	t->dport = 0;
 	if (p->fragment == LATER_FRAGMENT)
-		return PARSED;
+		return PASS;
 	if (!has_ports(t->proto) && !is_icmp(t->proto, p->ipv6))
-		return PARSED;
+		return PASS;
 	if (load(skb, p->l4, &l4, sizeof(l4)))
 		return DROP_INVALID_L4;
 	if (!has_ports(t->proto)) {
 		icmp_ports(p, t, &l4);
-		return PARSED;
+		return PASS;
 	}
 	t->sport = l4.sport;
 	t->dport = l4.dport;
-	return PARSED;
+	return PASS;
 }
 
 static int parse_tcp_flags(struct __sk_buff *skb, struct packet *p)
@@ -241,11 +239,11 @@ static int parse_tcp_flags(struct __sk_buff *skb, struct packet *p)
 	__u8 header[20];
 
 	if (p->tuple.proto != PROTO_TCP || p->fragment == LATER_FRAGMENT)
-		return PARSED;
+		return PASS;
 	if (load(skb, p->l4, header, sizeof(header)) || header[12] >> 4 < 5)
 		return DROP_INVALID_L4;
 	p->tcp_flags = header[13];
-	return PARSED;
+	return PASS;
 }
 
 static int parse_at(struct __sk_buff *skb, struct packet *p, struct tuple *t, __u32 offset)
@@ -256,14 +254,14 @@ static int parse_at(struct __sk_buff *skb, struct packet *p, struct tuple *t, __
 	return reason ? reason : parse_ports(skb, p, t);
 }
 
-/* Fills p. Returns PARSED, NOT_IP, or the reason to drop. */
+/* Fills p. Returns PASS, UNMANAGED for what is not IP, or the reason to drop. */
 static int parse(struct __sk_buff *skb, struct packet *p)
 {
 	int reason;
 
 	__builtin_memset(p, 0, sizeof(*p));
 	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
-		return NOT_IP;
+		return UNMANAGED;
 	p->ipv6 = skb->protocol == bpf_htons(ETH_P_IPV6);
 	reason = parse_at(skb, p, &p->tuple, 0);
 	return reason ? reason : parse_tcp_flags(skb, p);

@@ -6,8 +6,6 @@
 
 /* Where a packet is seen decides how it reaches a local socket: there is no socket assignment on
  * egress. */
-#define NOT_STEERED (-2)
-
 enum hook { ON_INGRESS, ON_LOOPBACK, ON_EGRESS };
 
 static void set_mark(struct __sk_buff *skb, __u32 value, __u32 identity)
@@ -64,15 +62,6 @@ static int is_proxys(struct bpf_sock *sk, int known)
 	return has_proxy_mark(sk);
 }
 
-static int finish_assign(struct __sk_buff *skb, struct packet *p, long failed)
-{
-	if (failed)
-		return drop(skb, p, DROP_ASSIGN_FAILED);
-	set_mark(skb, MARK_STEER, p->src.identity);
-	count(COUNT_STEERED);
-	return TC_ACT_OK;
-}
-
 static __u32 flow_hash(struct tuple *t)
 {
 	__u32 h = t->saddr.word[3] ^ t->daddr.word[3] ^ t->saddr.word[1];
@@ -101,44 +90,41 @@ static int assign_listener(void *context, struct tuple *t, __u32 ipv6, long *fai
 	return 0;
 }
 
-static int no_worker(struct __sk_buff *skb, struct packet *p)
+static int no_worker(void)
 {
 	struct config *c = settings();
 
-	return c && c->proxy_open ? pass() : drop(skb, p, DROP_PROXY_UNAVAILABLE);
+	return c && c->proxy_open ? PASS : DROP_PROXY_UNAVAILABLE;
 }
 
 /* Returns NOT_STEERED if the proxy has no socket for the packet. */
-static int assign_established(struct __sk_buff *skb, struct packet *p, int known)
+static int assign_established(struct __sk_buff *skb, struct packet *p)
 {
 	struct bpf_sock *sk = find_tcp(skb, p);
-	long failed;
+	int outcome = NOT_STEERED;
 
 	if (!sk)
 		return NOT_STEERED;
-	if (!is_proxys(sk, known)) {
-		bpf_sk_release(sk);
-		return NOT_STEERED;
-	}
-	failed = bpf_sk_assign(skb, sk, 0);
+	if (is_proxys(sk, 1))
+		outcome = bpf_sk_assign(skb, sk, 0) ? DROP_ASSIGN_FAILED : STEERED;
 	bpf_sk_release(sk);
-	return finish_assign(skb, p, failed);
+	return outcome;
 }
 
 static int assign(struct __sk_buff *skb, struct packet *p)
 {
 	long failed = 0;
-	int done;
+	int outcome;
 
 	/* The kernel puts fragments together first, and finds the socket by the whole. */
 	if (p->fragment != WHOLE)
-		return finish_assign(skb, p, 0);
-	done = assign_established(skb, p, 1);
-	if (done != NOT_STEERED)
-		return done;
+		return STEERED;
+	outcome = assign_established(skb, p);
+	if (outcome != NOT_STEERED)
+		return outcome;
 	if (!assign_listener(skb, &p->tuple, p->ipv6, &failed))
-		return no_worker(skb, p);
-	return finish_assign(skb, p, failed);
+		return no_worker();
+	return failed ? DROP_ASSIGN_FAILED : STEERED;
 }
 
 static int has_listener(struct packet *p)
@@ -158,21 +144,13 @@ static int has_listener(struct packet *p)
 }
 
 /* From egress back to an ingress hook, lo's, where a socket can be assigned. */
-static int hairpin(struct __sk_buff *skb, struct packet *p)
+static int hairpin(struct packet *p)
 {
 	struct config *c = settings();
 
 	/* Behind lo there is no way on to the server, so the way without a proxy must be taken
 	 * here. */
-	if (c && c->proxy_open && !has_listener(p))
-		return pass();
-	set_mark(skb, MARK_STEER, p->src.identity);
-	return bpf_redirect(LOOPBACK_IFINDEX, BPF_F_INGRESS);
-}
-
-static int to_proxy(struct __sk_buff *skb, struct packet *p, enum hook hook)
-{
-	return hook == ON_EGRESS ? hairpin(skb, p) : assign(skb, p);
+	return c && c->proxy_open && !has_listener(p) ? PASS : HAIRPIN;
 }
 
 /* Is this packet for a connection the proxy has, though its connection track is gone? */
