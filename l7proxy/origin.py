@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
+from weakref import WeakSet
 
 from l7proxy.snapshot import Snapshot
 from parsers.facts import HttpRequest
@@ -20,12 +21,14 @@ from sockmap.flows import BLOCKED, PROXY, UPSTREAM, Flow
 
 _MAX_JUDGES = 20_000
 """(identities, port) combinations remembered in one generation before all are forgotten and made anew."""
+_MAX_HEADS = 16_384
+"""Heads, of up to 2 KiB, that all judges of a generation together remember from one second to the next."""
 
 
 class FlowJudge:
     """The rules of one flow, shared by every connection between the same identities and port."""
 
-    __slots__ = ("audit_only", "cache", "header_names", "log_headers", "options", "sets")
+    __slots__ = ("__weakref__", "audit_only", "cache", "header_names", "log_headers", "options", "sets")
 
     def __init__(self, sets: Sequence[RuleSet], options: HttpOptions, log_headers: bool) -> None:
         self.sets = tuple(sets)
@@ -95,6 +98,7 @@ class PolicyView:
         )
         self._prefixes = Prefixes(snapshot.identities.values())
         self._judges: dict[tuple[int, int, int, int, int], tuple[FlowJudge | None, str]] = {}
+        self._living: WeakSet[FlowJudge] = WeakSet()
         self._sets: dict[int, tuple[L7Policy, RuleSet]] = {}
 
     def origin(self, client: tuple[str, int], server: tuple[str, int], flow: Flow | None) -> Origin:
@@ -120,6 +124,12 @@ class PolicyView:
         if known and known not in self.snapshot.endpoints:
             raise UnknownFlow(f"endpoint {known}, at {address}, is not on this node any more")
         return known or self.snapshot.local.get(address, 0)
+
+    def trim(self) -> None:
+        """Forget the heads that judges remember, if there are very many: clients choose how many differ."""
+        if sum(len(judge.cache) for judge in self._living) > _MAX_HEADS:
+            for judge in self._living:
+                judge.cache.clear()
 
     def _identity(self, number: int, address: str) -> Identity:
         """A workload or the host keeps its number. Who is outside is known by address: a new policy may name a
@@ -160,7 +170,9 @@ class PolicyView:
             return None, "neither end is an endpoint of this node any more"
         sets = [self._rule_set(decision.l7) for decision in decisions if decision.l7 is not None]
         settings = self.snapshot.settings
-        return FlowJudge(sets, settings.http, settings.flow_log.headers), ""
+        judge = FlowJudge(sets, settings.http, settings.flow_log.headers)
+        self._living.add(judge)
+        return judge, ""
 
     def _rule_set(self, policy: L7Policy) -> RuleSet:
         found = self._sets.get(id(policy))

@@ -38,6 +38,8 @@ _LAST_WORDS = 2.0
 """Seconds in which the supervisor may read the last records before the worker ends."""
 _MAX_UNSENT = 8 << 20
 """Bytes of flow records that may wait for the supervisor before further ones are lost (and counted)."""
+_REFUSALS_LOGGED = 10
+"""Refused connections a second that are told one by one: a peer must not fill the log."""
 
 
 class _Accepting(asyncio.Protocol):
@@ -75,6 +77,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._clock_offset = time() - monotonic()
+        self._refused = 0
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +161,15 @@ class Worker:
                 next_second = now + 1
                 self._clock_offset = time() - now
                 self._each(lambda relay: relay.tick(monotonic()))
+                self._tidy()
                 self._report()
+
+    def _tidy(self) -> None:
+        if self.view is not None:
+            self.view.trim()
+        if self._refused > _REFUSALS_LOGGED:
+            log.warning("%d more connections refused within a second", self._refused - _REFUSALS_LOGGED)
+        self._refused = 0
 
     def control_lost(self) -> None:
         """The channel to the supervisor is closed."""
@@ -222,7 +233,9 @@ class Worker:
             return None
 
     def _refuse(self, transport: asyncio.Transport, reason: str) -> None:
-        log.warning("connection refused: %s", reason)
+        self._refused += 1
+        if self._refused <= _REFUSALS_LOGGED:
+            log.warning("connection refused: %s", reason)
         self.metrics.refused_connection()
         reset(transport)
 

@@ -129,6 +129,20 @@ def test_connections_between_the_same_identities_share_a_judge() -> None:
     assert replace(one, client=other.client) == other
 
 
+def test_what_clients_make_judges_remember_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l7proxy.origin._MAX_HEADS", 10)
+    node = Node()
+    judges = [node.view.origin((address, 4000), SERVER, node.flow(2)).judge for address in ("10.9.9.9", "10.1.2.3")]
+    for judge in judges:
+        assert judge is not None
+        judge.cache.update((b"%d" % i, None) for i in range(5))
+    node.view.trim()
+    assert [len(judge.cache) for judge in judges if judge] == [5, 5]
+    judges[0].cache[b"one more"] = None  # type: ignore[union-attr]
+    node.view.trim()
+    assert [len(judge.cache) for judge in judges if judge] == [0, 0]
+
+
 @given(
     prefixes=st.sets(st.tuples(st.integers(0, 0xFF), st.integers(24, 32)), max_size=20),
     address=st.integers(0, 0xFF),
