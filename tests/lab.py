@@ -95,6 +95,7 @@ class Lab:
         self._cgroups: list[Path] = []
 
     def __enter__(self) -> Lab:
+        _sweep()
         try:
             self._build()
         except BaseException:
@@ -240,6 +241,14 @@ class Lab:
                 raise AssertionError(f"not within {timeout} s: {what}")
             time.sleep(0.02)
         return answer
+
+
+def _sweep() -> None:
+    """Remove the namespaces of labs whose process was killed before it could."""
+    for path in Path("/run/netns").glob("l7-*-*-*"):
+        owner = path.name.split("-")[1]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            netns.delete(path.name)
 
 
 def _in_cgroup(cgroup: Path | None, argv: Sequence[str]) -> list[str]:

@@ -104,3 +104,14 @@ def test_nothing_remains_of_a_lab_that_failed() -> None:
     assert not cgroup.exists() and not broken.folder.exists()
     assert not [name for name in os.listdir("/run/netns") if name.startswith(broken.prefix + "-")]
     assert not Path(f"/run/netns/{pod.ns}").exists()
+
+
+def test_a_lab_removes_what_a_killed_one_left() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    name = f"l7-{gone.pid}-1-node"
+    netns.add(name)
+    stray = subprocess.Popen(netns.inside(name, ["sleep", "1000"]))
+    Lab.wait(lambda: stray.pid in netns.members(name))
+    with Lab():
+        assert not Path("/run/netns", name).exists() and stray.wait(5) != 0
