@@ -72,6 +72,7 @@ class Datapath:
         try:
             self._netlink = Netlink()
             self._node = NodeChanges(self._file, self._netlink)
+            self._is_first = self._file.state.is_empty()
             self._inherited = dict.fromkeys(self._node.interfaces())
             self._inherited_cgroups = {entry[0] for entry in self._file.state.cgroups}
             self._load()
@@ -116,10 +117,13 @@ class Datapath:
             os.close(namespace)
 
     def _give_up(self) -> None:
-        """After a failed start: what a predecessor left stays as it is."""
+        """After a failed start: what a predecessor left stays as it is, else all is undone."""
+        first = self._netlink is not None and self._is_first
         if self._netlink is not None:
+            if first:
+                self._node.undo()
             self._netlink.close()
-        self._file.close(forget=False)
+        self._file.close(forget=first)
 
     def _inherit_flows(self) -> None:
         """The connections a predecessor tracked go on, to be judged anew at their next packet."""
@@ -136,12 +140,16 @@ class Datapath:
         """Manage the workload behind the host-side interface. Its packets must come from `addresses`, or others that
         set_ipcache gives this endpoint. Raises DatapathError."""
         self._need_policy()
-        ifindex = self._netlink_now().ifindex(interface)
+        ifindex = self._node.netlink.ifindex(interface)
         networks = tuple(ip_network(str(address)) for address in addresses)
         self._endpoints.update(_U32.pack(ifindex), _ENDPOINT.pack(identity, endpoint_id))
         self._attached[interface] = _Attached(ifindex, endpoint_id, identity, networks)
-        self._sync_ipcache()
-        self._hook(interface, from_="from_endpoint", to="to_endpoint")
+        try:
+            self._sync_ipcache()
+            self._hook(interface, from_="from_endpoint", to="to_endpoint")
+        except BaseException:
+            self.detach_endpoint(interface)
+            raise
 
     def detach_endpoint(self, interface: str) -> None:
         """Stop managing it. Raises DatapathError if it is not attached."""
@@ -294,7 +302,7 @@ class Datapath:
         """Leave the node exactly as it was."""
         self._node.undo()
         os.close(self._lookup_link)
-        self._netlink_now().close()
+        self._node.netlink.close()
         self._file.close(forget=True)
         self._program.close()
 
@@ -305,9 +313,6 @@ class Datapath:
     def _need_policy(self) -> None:
         if not self._generation:
             raise DatapathError("no policy is set yet: everything would pass")
-
-    def _netlink_now(self) -> Netlink:
-        return self._node.netlink
 
 
 def _copy_flows(number: int, to: bpfmap.BpfMap) -> None:

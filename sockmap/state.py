@@ -37,6 +37,10 @@ class State:
     flows_map: int = 0
     """The connection track's id, for a successor."""
 
+    def is_empty(self) -> bool:
+        """Whether nothing is changed."""
+        return not any((self.qdiscs, self.filters, self.rules, self.routes, self.sysctls, self.cgroups))
+
     @classmethod
     def here(cls) -> State:
         """Nothing changed yet, in this boot and network namespace."""

@@ -99,16 +99,22 @@ static int judge_again(struct __sk_buff *skb, struct packet *p, struct ct_entry 
 	return 0;
 }
 
-static int known_flow(struct __sk_buff *skb, struct packet *p, struct ct_entry *entry, __u64 now)
+static int is_outdated(struct ct_entry *entry)
 {
 	struct config *c = settings();
-	int reason;
 
-	if (!(entry->flags & CT_UPSTREAM) && c && entry->generation != c->generation) {
-		reason = judge_again(skb, p, entry);
-		if (reason)
-			return reason;
-	}
+	if (entry->flags & CT_UPSTREAM || !c)
+		return 0;
+	/* A blocked flow is judged each time, so that its drops name the side that denies it. */
+	return entry->generation != c->generation || entry->flags & CT_BLOCKED;
+}
+
+static int known_flow(struct __sk_buff *skb, struct packet *p, struct ct_entry *entry, __u64 now)
+{
+	int reason = is_outdated(entry) ? judge_again(skb, p, entry) : PASS;
+
+	if (reason)
+		return reason;
 	if (entry->flags & CT_BLOCKED)
 		return DROP_POLICY_CHANGED;
 	ct_touch(p, entry, now);

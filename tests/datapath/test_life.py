@@ -349,3 +349,35 @@ def test_large_segments_and_a_small_mtu(nodes: list[Node]) -> None:
         assert node.drops() == []
         server.close()
         node.stop()
+
+
+def bridge(lab: Lab) -> None:
+    """Join the pods' interfaces by a bridge, which is their gateway; IPv4 only."""
+    commands = [["ip", "link", "add", "br0", "type", "bridge"], ["ip", "link", "set", "br0", "up"]]
+    for pod in lab.pods.values():
+        commands += [["ip", "address", "flush", "dev", pod.interface], ["ip", "route", "del", f"{pod.v4}/32"]]
+        commands.append(["ip", "link", "set", pod.interface, "master", "br0"])
+        lab.run(pod.ns, ["ip", "address", "add", f"{pod.v4}/24", "dev", "eth0"])
+    commands.append(["ip", "address", "add", "10.77.0.1/24", "dev", "br0"])
+    for words in commands:
+        lab.run(lab.node_ns, words, check="route" not in words)
+
+
+def test_pods_of_one_bridge(nodes: list[Node]) -> None:
+    """Between ports of a bridge a packet does not pass the IP layer by itself."""
+    with Lab() as lab:
+        a, b = lab.pod("a"), lab.pod("b")
+        bridge(lab)
+        servers = [Echo(b.ns, 80), Echo(b.ns, 81), Echo(lab.outside, 80)]
+        node = start(nodes, lab)
+        node.attach_all()
+        assert ask(a.ns, b.v4, 80) == b"server:hello"
+        node.proxy(relay=True)
+        node.policy(rows(2, INGRESS, DENY, (80, PROXY)), rows(1, EGRESS, ALLOW, (80, PROXY)))
+        for ns, address in ((a.ns, b.v4), (lab.outside, b.v4), (lab.node_ns, b.v4), (a.ns, OUTSIDE4)):
+            assert ask(ns, address, 80) == b"server:hello", (ns, address)
+        assert len(node.seen()) == 4
+        assert not reaches(a.ns, b.v4, 81)
+        for server in servers:
+            server.close()
+        node.stop()
