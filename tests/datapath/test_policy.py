@@ -211,7 +211,7 @@ class TestChange:
             sock.sendall(b"two")
             with pytest.raises(TimeoutError):
                 sock.recv(100)
-            reasons = {event.reason for event in node.drops()}
+            reasons = {event.reason for event in node.drops(changed=True)}
             assert reasons == {"Policy denied (changed)"}
             node.policy()
             sock.settimeout(5.0)
@@ -262,4 +262,4 @@ class TestChange:
             sock.sendall(b"late")
             with pytest.raises(TimeoutError):
                 sock.recv(100)
-        assert {event.reason for event in node.drops()} == {"Policy denied (changed)"}
+        assert {event.reason for event in node.drops(changed=True)} == {"Policy denied (changed)"}
