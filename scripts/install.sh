@@ -23,7 +23,7 @@ fail() {
 packages_for() {
     case $1 in
         run) echo python3 python3-venv python3-bpfcc iproute2 curl ca-certificates ;;
-        test) echo iputils-ping netbase procps nginx-light apache2-bin lighttpd wrk haproxy ;;
+        test) echo bpftool iputils-ping netbase procps nginx-light apache2-bin lighttpd wrk haproxy ;;
         lint) echo clang-format ;;
         bench) echo netbase wrk haproxy nginx-light procps ;;
         *) fail "'$1' is none of: test, lint, bench" ;;
