@@ -97,6 +97,8 @@ def _curl(contender: Contender, speed: str, size: str, *words: str) -> Figures:
     if code != "200":
         raise AssertionError(f"{contender.name}: status {code}")
     gigabytes = float(amount) / 1e9
+    if not gigabytes:
+        return {}  # answered before any of the body was sent: there is no rate to tell
     return {"gbps": float(rate) / 1e9, "proxy_s_per_gb": proxy / gigabytes, "machine_s_per_gb": machine / gigabytes}
 
 

@@ -142,7 +142,7 @@ def versions() -> dict[str, str]:
     for name, argv in commands.items():
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        found[name] = lines[0].strip() if lines else "unknown"
+        found[name] = lines[0].strip().replace(argv[0], name) if lines else "unknown"  # no path of this machine
     return found
 
 
