@@ -7,7 +7,6 @@ import logging
 import signal
 import socket
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from time import time
 from typing import Any
@@ -25,11 +24,11 @@ from l7proxy.rows import PROTOCOL_NAMES, policy_rows
 from l7proxy.snapshot import Settings, Snapshot
 from l7proxy.workers import WorkerPool
 from policies.document import DocumentError
-from policies.load import PolicySet, find_files, load_paths
+from policies.load import find_files, load_paths
 from policies.model import TrafficDirection
 from policies.resolve import Resolver, cidr_prefixes
 from policies.verdict import RuleRef
-from sockmap.datapath import Datapath, DatapathConfig, Event, IpEntry
+from sockmap.datapath import Datapath, Event, IpEntry
 
 log = logging.getLogger("l7proxy")
 _EVENTS_EVERY, _WATCH_EVERY = 0.1, 1.0
@@ -52,11 +51,9 @@ class Node:
         self._serving = False
         self._change = asyncio.Lock()
         self._seen = _fingerprint(config.policies)
-        count = config.worker_count
-        options = {field.name: getattr(config.datapath, field.name) for field in fields(config.datapath)}
-        self.datapath = Datapath(DatapathConfig(on_proxy_down=config.on_proxy_down, workers=count, **options))
+        self.datapath = Datapath(config.datapath_config)
         self.pool = WorkerPool(
-            count,
+            config.worker_count,
             self.datapath.flows_fd,
             self.datapath.listeners_fd,
             on_flows=self.flow_writer.write,
@@ -357,6 +354,3 @@ def _fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]
     except (OSError, DocumentError) as error:
         return ((str(error), 0, 0, 0),)
     return tuple(found)
-
-
-__all__ = ["Node", "PolicySet"]
