@@ -6,12 +6,12 @@ SHELL := /bin/bash
 BIN := .venv/bin
 WORKERS ?= 4
 ARGS ?=
-C_FILES = $(wildcard sockmap/bpf/*.c sockmap/bpf/*.h)
+C_FILES = $(wildcard sockmap/bpf/*.[ch] bench/*.[ch] bench/splice/*.[ch] tests/splice/programs/*.[ch])
 
-.PHONY: help install demo test bench lint type format clean
+.PHONY: help install demo demo-kafka test bench lint type format clean
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## apt packages, kernel headers for bcc, .venv with the command l7proxy
 	@scripts/install.sh
@@ -19,11 +19,15 @@ install: ## apt packages, kernel headers for bcc, .venv with the command l7proxy
 demo: install ## a short play: allowed, refused and audited requests, the flow log, the cost
 	@$(BIN)/python -m demo
 
+demo-kafka: ## the same with a Kafka broker: topics, one request in part, a policy that changes
+	@scripts/install.sh kafka
+	@$(BIN)/python -m demo.kafka
+
 test: ## install what the tests need and run them all, privileged ones included (ARGS="-k name")
 	@scripts/install.sh test
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-bench: ## l7proxy beside a direct connection, HAProxy, nginx and Envoy
+bench: ## l7proxy beside a direct connection, HAProxy, nginx and Envoy; sockets and sidecars, spliced and not
 	@scripts/install.sh bench
 	@$(BIN)/python -m bench.run $(ARGS)
 

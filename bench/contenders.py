@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import envoy, processes
-from bench.rules import Rules, for_haproxy, for_l7proxy, for_nginx
+from bench.rules import Rules, for_envoy, for_haproxy, for_l7proxy, for_nginx
 from tests import netns
 from tests.lab import GATEWAY4, Lab
 from tests.node import NodeHandle
@@ -45,11 +45,11 @@ class Road:
         """Start the server; `size` is that of its large file."""
         with self.big.open("wb") as file:
             file.truncate(size)
-        config = fill("backend.nginx.conf", self, "backend")
-        wait_for(self.backend_ns, self.backend, self._start_backend(_nginx(self, config)))
+        self.start(self.backend, nginx_command(self, fill("backend.nginx.conf", self, "backend", {})))
 
-    def _start_backend(self, argv: list[str]) -> subprocess.Popen[str]:
-        return self.lab.popen(self.backend_ns, argv, cgroup=self.backend_cgroup)
+    def start(self, address: tuple[str, int], argv: list[str]) -> None:
+        """Start a server and wait until it accepts connections."""
+        wait_for(self.backend_ns, address, self.lab.popen(self.backend_ns, argv, cgroup=self.backend_cgroup))
 
     def endpoints(self) -> list[dict[str, Any]]:
         """Client and server, as l7proxy is told of them."""
@@ -91,6 +91,8 @@ class Contender:
     address: tuple[str, int]
     process: subprocess.Popen[str] | None = None
     node: NodeHandle | None = None
+    calls: tuple[str, int] = ("", 0)
+    """Where gRPC calls go to, where they are measured."""
 
     def pids(self) -> list[int]:
         """The proxy's processes."""
@@ -102,7 +104,7 @@ class Contender:
 
     def url(self, path: str) -> str:
         """The URL of a path as the client asks for it."""
-        return f"http://{self.address[0]}:{self.address[1]}{path}"
+        return f"http://{colon(self.address)}{path}"
 
 
 def direct(road: Road) -> Contender:
@@ -113,40 +115,43 @@ def direct(road: Road) -> Contender:
 def haproxy(road: Road, rules: Rules, port: int, *, large: bool = False) -> Contender:
     """HAProxy, one thread, logging to a file; `large`: with large buffers, as one would have it for bulk."""
     buffers = "  tune.bufsize 262144" if large else ""
-    listen, folder = (road.proxy_host, port), f"haproxy-{port}"
-    config = fill("haproxy.cfg", road, folder, listen=listen, rules=for_haproxy(rules), buffers=buffers)
-    return _proxy("HAProxy" + LARGE * large, road, ["haproxy", "-db", "-f", str(config)], port)
+    values = {"LISTEN": colon((road.proxy_host, port)), "RULES": for_haproxy(rules), "BUFFERS": buffers}
+    config = fill("haproxy.cfg", road, f"haproxy-{port}", values)
+    return proxy("HAProxy" + LARGE * large, road, ["haproxy", "-db", "-f", str(config)], port)
 
 
 def nginx(road: Road, rules: Rules, port: int, *, large: bool = False) -> Contender:
     """nginx, one worker; `large`: with large buffers."""
     buffers = "  proxy_buffer_size 64k; proxy_buffers 8 128k; proxy_busy_buffers_size 256k;" if large else ""
-    listen, folder = (road.proxy_host, port), f"nginx-{port}"
-    config = fill("nginx.conf", road, folder, listen=listen, rules=for_nginx(rules), buffers=buffers)
-    return _proxy("nginx" + LARGE * large, road, _nginx(road, config), port)
+    values = {"LISTEN": colon((road.proxy_host, port)), "RULES": for_nginx(rules), "BUFFERS": buffers}
+    config = fill("nginx.conf", road, f"nginx-{port}", values)
+    return proxy("nginx" + LARGE * large, road, nginx_command(road, config), port)
 
 
 def envoy_proxy(road: Road, rules: Rules, port: int) -> Contender:
     """Envoy, one worker thread."""
     config = road.lab.folder / f"envoy-{port}.json"
     log = str(road.lab.folder / f"envoy-{port}.log")
-    config.write_text(envoy.configuration(rules, (road.proxy_host, port), road.backend, log))
-    binary = str(Path(sys.executable).with_name("envoy"))
-    argv = [binary, "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-    return _proxy("Envoy", road, argv, port)
+    way = envoy.Way((road.proxy_host, port), road.backend, for_envoy(rules))
+    config.write_text(envoy.configuration([way], log, "HTTP1"))
+    return proxy("Envoy", road, envoy_command(config), port)
 
 
-def l7proxy(road: Road, rules: Rules, workers: int, name: str = "l7proxy") -> Contender:
-    """l7proxy, in the way between client and server without their knowing."""
+def l7proxy(road: Road, rules: Rules, workers: int, name: str = "l7proxy", splice: bool = False) -> Contender:
+    """l7proxy, in the way between client and server without their knowing. Raises AssertionError if it shall splice
+    and cannot."""
     policy, endpoints = for_l7proxy(rules, PORT), road.endpoints()
-    node = road.lab.start_l7proxy(policy, timeout=180, workers=workers, endpoints=endpoints)
+    node = road.lab.start_l7proxy(policy, timeout=180, workers=workers, endpoints=endpoints, splice=splice)
+    if splice and not (state := node.status()["splice"])["on"]:
+        raise AssertionError(f"{name}: {state['detail']}")
     return Contender(f"{name} ({road.name})", road, road.backend, node.running, node)
 
 
 PEERS: dict[str, Callable[[Road, Rules, int], Contender]] = {"haproxy": haproxy, "nginx": nginx, "envoy": envoy_proxy}
 
 
-def _proxy(name: str, road: Road, argv: list[str], port: int) -> Contender:
+def proxy(name: str, road: Road, argv: list[str], port: int) -> Contender:
+    """Start a proxy on the node; it accepts connections when this returns. Raises AssertionError with what it said."""
     with (road.lab.folder / f"{name}-{port}.out").open("w") as output:
         process = road.lab.popen(road.lab.node_ns, argv, stdout=output, stderr=output)
     address = (road.proxy_host, port)
@@ -157,37 +162,38 @@ def _proxy(name: str, road: Road, argv: list[str], port: int) -> Contender:
     return Contender(f"{name} ({road.name})", road, address, process)
 
 
-def _nginx(road: Road, config: Path) -> list[str]:
+def envoy_command(config: Path) -> list[str]:
+    """How Envoy is started, with one worker thread."""
+    return [command("envoy"), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+
+
+def command(name: str) -> str:
+    """A program that scripts/install.sh puts beside Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def nginx_command(road: Road, config: Path) -> list[str]:
+    """How nginx is started."""
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
     return [binary, "-e", str(road.lab.folder / "nginx.err"), "-c", str(config)]
 
 
-def fill(
-    template: str,
-    road: Road,
-    name: str,
-    *,
-    listen: tuple[str, int] = ("", 0),
-    rules: str = "",
-    buffers: str = "",
-) -> Path:
+def fill(template: str, road: Road, name: str, values: dict[str, str]) -> Path:
     """A template of bench/peers filled in, as a file in a folder of its own."""
     folder = road.lab.folder / name
     folder.mkdir()
-    values = {
-        "DIR": str(folder),
-        "BIG": str(road.big),
-        "LISTEN": f"{listen[0]}:{listen[1]}",
-        "BACKEND": f"{road.backend[0]}:{road.backend[1]}",
-        "RULES": rules,
-        "BUFFERS": buffers,
-    }
+    server = {"DIR": str(folder), "BIG": str(road.big), "BACKEND": colon(road.backend)}
     text = (TEMPLATES / template).read_text()
-    for key, value in values.items():
+    for key, value in (server | values).items():
         text = text.replace(f"@{key}@", value)
     file = folder / template
     file.write_text(text)
     return file
+
+
+def colon(address: tuple[str, int]) -> str:
+    """HOST:PORT."""
+    return f"{address[0]}:{address[1]}"
 
 
 def wait_for(namespace: str, address: tuple[str, int], process: subprocess.Popen[str], timeout: float = 30.0) -> None:

@@ -76,14 +76,14 @@ def latency(percentile: str, output: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def download(contender: Contender) -> Figures:
-    """One large body from the server: GB/s, and the proxy's CPU seconds for each GB."""
-    return _curl(contender, "speed_download", "size_download", contender.url(BIG))
+def download(contender: Contender, *words: str) -> Figures:
+    """One large body from the server: GB/s, and the proxy's CPU seconds for each GB. `words` are curl's."""
+    return _curl(contender, "speed_download", "size_download", *words, contender.url(BIG))
 
 
-def upload(contender: Contender, big: Path) -> Figures:
+def upload(contender: Contender, big: Path, *more: str) -> Figures:
     """One large body to the server."""
-    words = ("-T", str(big), "-H", "Expect:", contender.url(UPLOAD))
+    words = ("-T", str(big), "-H", "Expect:", *more, contender.url(UPLOAD))
     return _curl(contender, "speed_upload", "size_upload", *words)
 
 

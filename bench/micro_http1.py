@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import process_time
-from typing import Any
 
 from l7proxy.http1 import Http1Conversation
+from l7proxy.http1_exchange import Exchange
 from l7proxy.ops import Direction
 from parsers.facts import HttpRequest
 from parsers.options import HttpOptions
@@ -27,12 +27,13 @@ _DATE = b"Tue, 24 Nov 2026 10:00:00 GMT"
 class AllowAll:
     """A judge without rules."""
 
-    audit_only = log_headers = False
+    audit_only = log_headers = cut_streams = False
     header_names: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.options = HttpOptions()
-        self.cache: dict[bytes, Any] = {}
+        self.cache: dict[bytes, Exchange] = {}
+        self.calls: dict[bytes, object] = {}
         self._allowed = L7Decision(Verdict.FORWARDED, None, "allowed")
 
     def judge(self, request: HttpRequest) -> L7Decision:

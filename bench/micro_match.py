@@ -9,21 +9,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from parsers.facts import HttpRequest
-from policies.decision import HttpLists, L7Policy
+from parsers.facts import HttpRequest, KafkaRequest, Request
+from policies.decision import L7Lists, L7Policy
 from policies.match import RuleSet
-from policies.model import HttpRule, TrafficDirection
+from policies.model import HttpRule, KafkaRule, L7Rule, TrafficDirection
 from policies.verdict import RuleRef
 
 _REF = RuleRef("default/bench", "ingress[0].toPorts[0].rules.http[0]", "bench.yaml", 1)
 
 
-def _rules(count: int, make: Callable[[int], HttpRule]) -> RuleSet:
-    lists = HttpLists(tuple(make(number) for number in range(count)))
+def _rules(count: int, make: Callable[[int], L7Rule]) -> RuleSet:
+    lists = L7Lists(tuple(make(number) for number in range(count)))
     return RuleSet(L7Policy(TrafficDirection.INGRESS, lists, lists))
 
 
-def _cost(rules: RuleSet, request: HttpRequest) -> float:
+def _cost(rules: RuleSet, request: Request) -> float:
     """Microseconds of one judge()."""
     best = float("inf")
     for _ in range(9):
@@ -36,7 +36,7 @@ def _cost(rules: RuleSet, request: HttpRequest) -> float:
 
 def main() -> None:
     """Print a table."""
-    kinds: list[tuple[str, Callable[[int], HttpRule], HttpRequest]] = [
+    kinds: list[tuple[str, Callable[[int], L7Rule], Request]] = [
         ("literal", lambda n: HttpRule("GET", f"/svc{n}", None, (), _REF), HttpRequest("GET", "/svc7", "h")),
         (
             "regex",
@@ -45,6 +45,16 @@ def main() -> None:
         ),
         ("host", lambda n: HttpRule("GET", "/.*", f"h{n}", (), _REF), HttpRequest("GET", "/svc7/12/a", "h7")),
         ("refused", lambda n: HttpRule("GET", f"/svc{n}/.*", None, (), _REF), HttpRequest("GET", "/none", "h")),
+        (
+            "topic",
+            lambda n: KafkaRule(None, None, None, None, (f"topic-{n}",), None, None, _REF),
+            KafkaRequest(0, 9, "app", "topic-7"),
+        ),
+        (
+            "topics",
+            lambda n: KafkaRule(None, None, None, None, (f"team-{n}.*",), None, None, _REF),
+            KafkaRequest(0, 9, "app", "team-7.orders"),
+        ),
     ]
     print(f"{'':10}{'10 rules':>12}{'10,000':>12}{'ratio':>8}")
     for name, make, request in kinds:

@@ -1,7 +1,8 @@
-"""`make bench`: l7proxy beside a direct connection, HAProxy, nginx and Envoy.
+"""`make bench`: l7proxy beside a direct connection, HAProxy, nginx and Envoy, with HTTP/1.1, HTTP/2, gRPC, a WebSocket
+and Kafka; and what splicing (`l7proxy accelerate`) makes of plain sockets and of other people's sidecars.
 
 All take turns in every round, so that what else happens on the machine meets all of them alike; medians of the rounds
-are shown. Each proxy has one worker, the same ten rules, and writes one line of JSON for each request.
+are shown. Each proxy has one worker, the same rules, and writes one line of JSON for each request.
 """
 
 from __future__ import annotations
@@ -12,20 +13,25 @@ import resource
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench import load, report
-from bench.contenders import PEERS, Contender, Road, direct, haproxy, l7proxy, loopback, nginx, pods, services
-from bench.rules import rules
+from bench import http1, http2, kafka, report, sidecars, sockets, websocket
+from bench.contenders import command
+from bench.suite import CONTENDERS, Alternation, Suite
+from tests.splice import accelerated
 
 HERE = Path(__file__).parent
-MANY = 10_000
-BULK = ("down", "up")
+_ALL: tuple[Suite | Alternation, ...] = (
+    http1.SUITE,
+    http2.SUITE,
+    websocket.SUITE,
+    kafka.SUITE,
+    sockets.SUITE,
+    sidecars.SUITE,
+)
+SUITES = {suite.name: suite for suite in _ALL}
+LOOPBACK = "loopback"
 _OPEN_FILES = 65_536
-Phase = Callable[[Contender], load.Figures]
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,11 +41,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=0, help="default 3")
     parser.add_argument("--seconds", type=float, default=0.0, help="of each load; default 3")
     parser.add_argument("--workers", type=int, default=1, help="of l7proxy; its peers have one thread each")
-    parser.add_argument(
-        "--only", default="", help="comma-separated: direct, haproxy, nginx, envoy, l7proxy, many, loopback"
-    )
+    names = f"{', '.join(SUITES)} (of all, these), {', '.join(CONTENDERS)} (of all, these), {LOOPBACK} (there too)"
+    parser.add_argument("--only", default="", help=f"comma-separated: {names}")
     parser.add_argument("--output", type=Path, default=HERE / "results.json")
     arguments = parser.parse_args(argv)
+    arguments.suites, arguments.wanted = _chosen(parser, arguments.only)
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
     arguments.seconds = arguments.seconds or (1.0 if arguments.quick else 3.0)
     arguments.big = (256 if arguments.quick else 1024) << 20
@@ -47,97 +53,24 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def phases(arguments: argparse.Namespace) -> dict[str, Phase]:
-    """What is measured, in this order."""
-    seconds = arguments.seconds
-    return {
-        "c1": lambda one: load.requests(one, 1, seconds),
-        "c32": lambda one: load.requests(one, 32, seconds),
-        "c512": lambda one: load.requests(one, 512, seconds),
-        "new": lambda one: load.fresh_connections(one, seconds),
-        "down": load.download,
-        "up": lambda one: load.upload(one, one.road.big),
-    }
-
-
-@contextmanager
-def contenders(arguments: argparse.Namespace) -> Iterator[list[tuple[Contender, tuple[str, ...]]]]:
-    """Everybody, started, each with the phases that are measured with it (none named: all)."""
-    wanted = set(filter(None, arguments.only.split(","))) or {"direct", *PEERS, "l7proxy", "many", "loopback"}
-    with ExitStack() as stack:
-
-        def road(made: Road) -> Road:
-            stack.callback(made.lab.close)
-            made.serve(arguments.big)
-            return made
-
-        found: list[tuple[Contender, tuple[str, ...]]] = []
-        if wanted & {"direct", *PEERS}:
-            plain = road(pods())
-            found += [(one, ()) for one in _plain(plain, wanted)]
-            found += [(one, BULK) for one in _large(plain, wanted)]
-        if "l7proxy" in wanted:
-            found.append((l7proxy(road(pods()), rules(10), arguments.workers), ()))
-        if "many" in wanted:
-            many = l7proxy(road(pods()), rules(MANY), arguments.workers, f"l7proxy, {MANY:,} rules")
-            found.append((many, ("c1", "c32")))
-        if "loopback" in wanted:
-            found += [(one, ("c1", "c32", *BULK)) for one in _plain(road(loopback()), wanted)]
-            if "l7proxy" in wanted:
-                found.append((l7proxy(road(services()), rules(10), arguments.workers), ("c1", "c32", *BULK)))
-        yield found
-
-
-def _plain(road: Road, wanted: set[str]) -> Iterator[Contender]:
-    """A direct connection and the proxies that are not in the way by themselves."""
-    if "direct" in wanted:
-        yield direct(road)
-    for number, (name, start) in enumerate(PEERS.items()):
-        if name in wanted:
-            yield start(road, rules(10), 9001 + number)
-
-
-def _large(road: Road, wanted: set[str]) -> Iterator[Contender]:
-    """Those that carry bulk better with large buffers, so that nobody can say they were not given them."""
-    if "haproxy" in wanted:
-        yield haproxy(road, rules(10), 9011, large=True)
-    if "nginx" in wanted:
-        yield nginx(road, rules(10), 9012, large=True)
-
-
-def measure(arguments: argparse.Namespace) -> report.Results:
-    """All rounds."""
-    results: report.Results = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    with contenders(arguments) as found:
-        for one, chosen in found:
-            if not chosen:  # first of all: later, memory that was freed would be used again
-                _note(results, one, "idle", load.idle(one, arguments.idle), 0)
-            load.requests(one, 8, 1)  # what is compiled or cached at first use
-            load.download(one)
-        for number in range(arguments.rounds):
-            turn = number % len(found)
-            for one, chosen in found[turn:] + found[:turn]:
-                for phase, run in phases(arguments).items():
-                    if not chosen or phase in chosen:
-                        _note(results, one, phase, run(one), number)
-        for one, _ in found:
-            if lost := one.lost_records():
-                print(f"{one.name}: {lost} flow records were lost", file=sys.stderr)
-                results[one.name]["log"]["lost"].append(lost)
-    return {one.name: results[one.name] for one, _ in found}
-
-
-def _note(results: report.Results, one: Contender, phase: str, figures: load.Figures, number: int) -> None:
-    shown = ", ".join(f"{key} {value:,.2f}" for key, value in figures.items())
-    print(f"round {number + 1}: {one.name}, {phase}: {shown}", file=sys.stderr, flush=True)
-    for key, value in figures.items():
-        results[one.name][phase][key].append(value)
+def _chosen(parser: argparse.ArgumentParser, only: str) -> tuple[list[str], set[str]]:
+    """The suites and what is measured in them; the parser ends the program if that is nothing or not known."""
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    known = {*SUITES, *CONTENDERS, LOOPBACK}
+    if wrong := [word for word in words if word not in known]:
+        parser.error(f"--only: {', '.join(wrong)}: not one of {', '.join(sorted(known))}")
+    suites = [name for name in SUITES if name in words] or list(SUITES)
+    wanted = {word for word in words if word not in SUITES}
+    if wanted == {LOOPBACK}:
+        parser.error(f"--only: {LOOPBACK} is a place: say who is to be measured there, of {', '.join(CONTENDERS)}")
+    return suites, wanted or {*CONTENDERS, LOOPBACK}
 
 
 def versions() -> dict[str, str]:
     """Versions of the proxies, as they say them."""
     commands = {"haproxy": ["haproxy", "-v"], "nginx": ["/usr/sbin/nginx", "-v"], "wrk": ["wrk", "-v"]}
-    commands["envoy"] = [str(Path(sys.executable).with_name("envoy")), "--version"]
+    commands |= {name: [command(name), "--version"] for name in ("envoy", "ghz")}
+    commands |= {name: [name, "--version"] for name in ("h2load", "nghttpd")}
     found = {"python": sys.version.split()[0], "cpus": str(os.cpu_count())}
     for name, argv in commands.items():
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -156,11 +89,18 @@ def main(argv: list[str] | None = None) -> int:
     limit = _OPEN_FILES if hard < 0 else min(_OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     start = time.monotonic()
-    results = measure(arguments)
-    settings = {key: str(value) for key, value in vars(arguments).items() if key != "output"}
-    report.write(arguments.output, results, settings, versions())
-    print(report.table(results))
-    print(f"\n{arguments.rounds} rounds in {time.monotonic() - start:.0f} s; every value: {arguments.output}")
+    if not accelerated.available():
+        print("bench: l7proxy has no `accelerate` here: what is called accelerated is not", file=sys.stderr)
+    settings = {key: str(getattr(arguments, key)) for key in ("rounds", "seconds", "workers", "only", "big", "idle")}
+    settings["accelerate"] = str(accelerated.available())
+    for name in arguments.suites:
+        suite = SUITES[name]
+        results = suite.measure(arguments, arguments.wanted)
+        if not results:
+            continue  # none of those wanted is in this suite
+        report.write(arguments.output, name, results, settings, versions())
+        print(suite.table(results), end="\n\n")
+    print(f"{arguments.rounds} rounds in {time.monotonic() - start:.0f} s; every value: {arguments.output}")
     return 0
 
 

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from demo.voice import Voice
+from demo.stage import Stage, perform, processor_time
 from tests import netns
 from tests.lab import Lab, Pod
-from tests.node import COMMAND, NodeHandle
+from tests.node import NodeHandle
 
 HERE = Path(__file__).parent
 NETWORK = """
@@ -28,19 +24,17 @@ NETWORK = """
   stranger  10.77.0.5 ──┘
 """
 ASKS = 2000
-Seen = list[tuple[str, str]]
 
 
-class Play:
-    """The stage and the scenes."""
+class Play(Stage):
+    """The scenes."""
 
     def __init__(self, lab: Lab) -> None:
-        self.lab, self.voice = lab, Voice()
+        super().__init__(lab, HERE)
         self.web, self.api, self.legacy, self.stranger = (
             lab.pod(name) for name in ("web", "api", "legacy", "stranger")
         )
         self.logs = {pod.name: self._serve(pod) for pod in (self.api, self.legacy)}
-        self.before = lab.state()
 
     def _serve(self, pod: Pod) -> Path:
         log = self.lab.folder / f"{pod.name}.log"
@@ -54,7 +48,7 @@ class Play:
         self.without()
         direct = self.time_requests()
         self.policy()
-        node = self.start()
+        node = self.starts()
         self.allowed()
         self.refused()
         self.audited()
@@ -81,9 +75,7 @@ class Play:
             "The policy",
             "A CiliumNetworkPolicy as people have it already: `web` may ask the API for GET /public/, nothing else.",
         )
-        self.voice.command("you", "cat policies/shop-api.yaml")
-        lines = (HERE / "policies/shop-api.yaml").read_text().splitlines()
-        self.voice.output("\n".join(f"{number:>2}  {line}" for number, line in enumerate(lines, 1)))
+        self.show("policies/shop-api.yaml")
         done = self.l7proxy("check", "policies/")
         self.voice.check(done.returncode == 0, "no errors, and nothing that silently weakens it", done.stdout)
         ends = ["--from", "app=web", "--to", "app=api", "--port", "80"]
@@ -91,20 +83,13 @@ class Play:
         done = self.l7proxy("explain", "--policies", "policies/", *ends, *request)
         self.voice.check("DROPPED" in done.stdout, "a policy can be asked before anything runs", done.stdout)
 
-    def start(self) -> NodeHandle:
+    def starts(self) -> NodeHandle:
         self.voice.scene(
             "l7proxy starts",
             "On the node, not in the pods: no sidecar, no restart, no change of address. "
             "TC programs steer the flows that need a look inside to a local proxy.",
         )
-        self.voice.command("node", "l7proxy run --config node.yaml &")
-        keys: dict[str, Any] = yaml.safe_load((HERE / "node.yaml").read_text())
-        texts = {path.name: path.read_text() for path in sorted((HERE / "policies").iterdir())}
-        del keys["policies"]
-        node = self.lab.start_l7proxy(texts, **keys)
-        self.voice.output(node.output.read_text())
-        self.voice.check(node.is_ready(), "/readyz says ready")
-        return node
+        return self.start()
 
     def allowed(self) -> None:
         self.voice.scene("What is allowed", "It reaches the API byte for byte, from the client's own address.")
@@ -174,11 +159,7 @@ class Play:
 
     def end(self, node: NodeHandle) -> None:
         self.voice.scene("Curtain", "A normal stop takes everything back: programs, filters, rules, routes, sysctls.")
-        self.voice.command("node", "kill -TERM $(pidof l7proxy)")
-        status = node.stop()
-        self.voice.check(status == 0, "l7proxy has ended well", node.output.read_text()[-2000:])
-        left = netns.differences(self.before, self.lab.state())
-        self.voice.check(left == "", "the node is exactly as it was before", left)
+        self.stop(node)
         self.ask(self.stranger, self.api, "/admin/users", 200)
 
     # -- props -----------------------------------------------------------------------------------------------------
@@ -191,17 +172,6 @@ class Play:
         told = {0: "no answer: dropped by the kernel, the proxy never saw it", 200: "200", 400: "400", 403: "403"}
         self.voice.output(body)
         self.voice.check(code == expected, told[expected], code)
-
-    def l7proxy(self, *words: str, node: NodeHandle | None = None) -> subprocess.CompletedProcess[str]:
-        """A command of l7proxy, shown with its output; on the node if one runs there."""
-        self.voice.command("node" if node else "you", " ".join(["l7proxy", *words]))
-        argv = [COMMAND, *words]
-        if node is not None:
-            argv = netns.inside(node.namespace, argv)
-        done = subprocess.run(argv, capture_output=True, text=True, cwd=HERE, timeout=60)
-        folder = f"{node.folder}{os.sep}" if node else ""
-        self.voice.output((done.stdout + done.stderr).replace(folder, "") if folder else done.stdout + done.stderr)
-        return done
 
     def time_requests(self) -> tuple[float, float]:
         """Median and 99th percentile in microseconds, from web to the API."""
@@ -219,25 +189,5 @@ class Play:
             os.truncate(log, 0)
 
 
-def processor_time(node: NodeHandle) -> float:
-    """Seconds of processor time that the workers have used."""
-    ticks = 0
-    for pid in node.worker_pids():
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def main() -> int:
-    """Play it; 0 if all was as told."""
-    if os.geteuid() != 0:
-        print("the demo makes network namespaces and loads BPF programs: it must run as root", file=sys.stderr)
-        return 1
-    with Lab() as lab:
-        failures = Play(lab).run()
-    print(f"\n{failures} things were not as told" if failures else "\nEverything was as told. Nothing of it is left.")
-    return 1 if failures else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(perform(lambda lab: Play(lab).run()))

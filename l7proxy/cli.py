@@ -1,4 +1,4 @@
-"""The command line: run, check, explain, observe, status, cleanup."""
+"""The command line: run, accelerate, check, explain, observe, status, cleanup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from l7proxy import __version__, cli_policy, observe
+from l7proxy import __version__, cli_accelerate, cli_policy, observe
 from l7proxy.config import load_config
 from policies.document import DocumentError
 
@@ -24,8 +24,11 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--verbose", action="store_true", help="say more")
     run.set_defaults(handler=_run)
     cleanup = commands.add_parser("cleanup", help="remove what a killed instance left on the node")
-    cleanup.add_argument("--config", type=Path, metavar="FILE", help="node.yaml, if it names another state_dir")
+    place = cleanup.add_mutually_exclusive_group()
+    place.add_argument("--config", type=Path, metavar="FILE", help="node.yaml, if it names another state_dir")
+    place.add_argument("--state-dir", type=Path, metavar="DIR", help="likewise, of `run` or `accelerate`")
     cleanup.set_defaults(handler=_cleanup)
+    cli_accelerate.add_commands(commands)
     cli_policy.add_commands(commands)
     observe.add_commands(commands)
     return parser
@@ -57,13 +60,16 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _cleanup(arguments: argparse.Namespace) -> int:
+    from l7proxy.splice_node import WORKERS
+    from sockmap import cgroups, splice_state
     from sockmap.datapath import DatapathConfig, DatapathError, cleanup
 
-    state_dir = DatapathConfig().state_dir
+    state_dir = arguments.state_dir or DatapathConfig().state_dir
     if arguments.config is not None:
         state_dir = load_config(arguments.config).datapath.state_dir
     try:
-        removed = cleanup(state_dir)
+        removed = cleanup(state_dir) + splice_state.cleanup(state_dir)
+        removed += [f"cgroup {path}" for path in cgroups.remove_left(WORKERS)]
     except DatapathError as error:
         print(f"l7proxy: {error}", file=sys.stderr)
         return 1

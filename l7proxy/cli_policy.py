@@ -23,6 +23,7 @@ from policies.model import TrafficDirection
 from policies.resolve import Resolver, cidr_prefixes
 from policies.verdict import Verdict
 
+_NAMES = ("topic", "group", "transactional_id", "client_id")
 _WHO = "an endpoint's name, labels key=value[,key=value], an address, or an entity such as world"
 
 
@@ -51,12 +52,20 @@ def _add_flow(explain: argparse.ArgumentParser) -> None:
     flow.add_argument("--port", type=int, help="the destination's port")
     flow.add_argument("--protocol", help="TCP (the default), UDP, SCTP, ICMP")
     flow.add_argument("--direction", choices=list(map(str, TrafficDirection)), help="one side only (default: both)")
-    request = explain.add_argument_group("an HTTP request in it")
+    request = explain.add_argument_group("an HTTP request or gRPC call in it")
     request.add_argument("--method", help="default: GET")
+    request.add_argument("--grpc", metavar="SERVICE/METHOD", help="a gRPC call, in place of --method and --path")
     request.add_argument("--path", help="with its query string (default: /)")
-    request.add_argument("--host", help="as the Host header has it, port included")
-    request.add_argument("-H", "--header", action="append", metavar="'NAME: VALUE'", help="a header field")
-    request.add_argument("--expect", choices=list(map(str, Verdict)), help="exit 1 if this is not the verdict")
+    request.add_argument("--host", help="as the Host header or :authority has it, port included")
+    request.add_argument(
+        "-H", "--header", action="append", metavar="'NAME: VALUE'", help="a header field, or metadata of the call"
+    )
+    kafka = explain.add_argument_group("a Kafka request in it")
+    kafka.add_argument("--kafka", metavar="API", help="by name or number, such as Produce")
+    kafka.add_argument("--api-version", type=int, metavar="N", help="default: the highest there is")
+    for key in _NAMES:
+        kafka.add_argument(f"--{key.replace('_', '-')}", metavar="NAME")
+    explain.add_argument("--expect", choices=list(map(str, Verdict)), help="exit 1 if this is not the verdict")
 
 
 def run_check(arguments: argparse.Namespace) -> int:
@@ -184,10 +193,36 @@ def _from_arguments(arguments: argparse.Namespace, table: IdentityTable) -> dict
     for key in ("port", "protocol", "direction", "expect"):
         if getattr(arguments, key) is not None:
             result[key] = getattr(arguments, key)
-    http = {key: getattr(arguments, key) for key in ("method", "path", "host") if getattr(arguments, key) is not None}
+    return result | _request(arguments)
+
+
+def _request(arguments: argparse.Namespace) -> dict[str, Any]:
+    kind, fields = ("http", "headers") if arguments.grpc is None else ("grpc", "metadata")
+    given = {key: getattr(arguments, key) for key in ("method", "path", "host")}
+    request: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if kind == "grpc":
+        if request.keys() & {"method", "path"}:
+            raise QueryError("--grpc and --method, --path exclude each other")
+        request |= _call(arguments.grpc)
     if arguments.header:
-        http["headers"] = list(map(_field, arguments.header))
-    return result | {"http": http} if http else result
+        request[fields] = list(map(_field, arguments.header))
+    named = {key: getattr(arguments, key) for key in _NAMES if getattr(arguments, key) is not None}
+    if arguments.api_version is not None:
+        named["version"] = arguments.api_version
+    if arguments.kafka is not None:
+        if request:
+            raise QueryError("--kafka and the options of an HTTP request exclude each other")
+        return {"kafka": {"api": arguments.kafka, **named}}
+    if named:
+        raise QueryError("the options of a Kafka request need --kafka API")
+    return {kind: request} if request else {}
+
+
+def _call(text: str) -> dict[str, str]:
+    service, _, method = text.removeprefix("/").partition("/")
+    if not service or not method or "/" in method:
+        raise QueryError(f"--grpc {text!r} is not SERVICE/METHOD")
+    return {"service": service, "method": method}
 
 
 def _end(who: str, table: IdentityTable, namespace: str | None) -> dict[str, Any]:

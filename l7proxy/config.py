@@ -9,10 +9,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
+from l7proxy.accelerate_config import AccelerateConfig, read_needed
 from l7proxy.endpoint import Endpoint, check_together, endpoint_from_json, endpoint_from_node, interface_name
 from l7proxy.limits import Limits
 from l7proxy.schema import INVALID, Converter, bounds, describe, read, sequence, text
-from parsers.options import HttpOptions
+from parsers.options import HttpOptions, KafkaOptions
 from policies.document import DocumentError, Node, Problem, load
 from sockmap.config import DatapathConfig, Lifetimes
 
@@ -22,6 +23,7 @@ __all__ = [
     "Endpoint",
     "FlowLogConfig",
     "NodeConfig",
+    "PolicyChangeConfig",
     "RedactConfig",
     "endpoint_from_json",
     "load_config",
@@ -73,6 +75,14 @@ class AdminConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyChangeConfig:
+    """What a new policy does with what runs. `streams`: the next request message of a gRPC stream is judged by it, and
+    the stream ``cut`` if it is refused; or ``keep``: a stream that was let through lives on."""
+
+    streams: Literal["cut", "keep"] = "cut"
+
+
+@dataclass(frozen=True, slots=True)
 class DatapathOptions:
     """The kernel's side: where state is kept, which mark bits and routing table are ours, and the sizes of maps.
 
@@ -102,6 +112,8 @@ class NodeConfig:
     `workers` None means one for each CPU (`worker_count`). `on_proxy_down`: what the kernel does with flows that need
     the proxy while no worker lives. `on_upstream_refused`: what a client gets when its server cannot be reached.
     `allow_localhost`: whether the host itself reaches local endpoints whatever allow rules say (Cilium's default).
+    `splice`: whether the proxy's own connections are, where the other end is on this node. `accelerate`: which
+    connections that are not proxied are spliced; None for none.
     """
 
     policies: tuple[Path, ...]
@@ -114,10 +126,14 @@ class NodeConfig:
     workers: int | None = None
     on_proxy_down: Literal["closed", "open"] = "closed"
     on_upstream_refused: Literal["reset", "503"] = "reset"
+    on_policy_change: PolicyChangeConfig = PolicyChangeConfig()
     allow_localhost: Literal["never", "always"] = "never"
     limits: Limits = field(default_factory=Limits)
     http: HttpOptions = field(default_factory=HttpOptions)
+    kafka: KafkaOptions = field(default_factory=KafkaOptions)
     datapath: DatapathOptions = DatapathOptions()
+    splice: bool = False
+    accelerate: AccelerateConfig | None = None
     file: Path = field(default=Path("node.yaml"), init=False)
 
     @property
@@ -158,6 +174,14 @@ def _check_node(config: NodeConfig, root: Node, problems: list[Problem]) -> None
     items = _items(root, "endpoints")
     if len(items) == len(config.endpoints):
         check_together(list(zip(config.endpoints, items, strict=True)), problems)
+    if config.limits.buffered_bytes < config.http.max_head:
+        place = root.get("limits") or root.get("http") or root
+        problems.append(
+            place.problem(
+                f"buffered_bytes {config.limits.buffered_bytes} is less than http.max_head {config.http.max_head}: "
+                "a head of that size would never be complete"
+            )
+        )
     owned = {endpoint.interface: endpoint.name for endpoint in config.endpoints if endpoint.interface}
     for item in _items(root, "node_interfaces"):
         if isinstance(item.value, str) and item.value in owned:
@@ -178,6 +202,7 @@ def _converters(folder: Path) -> dict[str, Converter]:
         "admin": lambda node, problems: _admin(folder, node, problems),
         "workers": _workers,
         "datapath": _datapath,
+        "accelerate": read_needed,
     }
 
 

@@ -24,27 +24,39 @@ class Kind(IntEnum):
     METRICS = 5  # to the supervisor: a JSON object
 
 
-def frame(kind: Kind, body: bytes) -> bytes:
-    """A frame as it travels."""
-    return _HEAD.pack(len(body), kind) + body
+def frame(kind: Kind, *body: bytes) -> bytes:
+    """A frame as it travels; its body in pieces."""
+    return b"".join((_HEAD.pack(sum(map(len, body)), kind), *body))
 
 
 class FrameReader:
-    """Cuts a byte stream into frames and hands each to `deliver(kind, body)`."""
+    """Cuts a byte stream into frames and hands each to `deliver(kind, body)`. Bodies are views of what was fed."""
 
-    def __init__(self, deliver: Callable[[Kind, bytes], None]) -> None:
+    def __init__(self, deliver: Callable[[Kind, memoryview], None]) -> None:
         self._deliver = deliver
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._size, self._wanted = 0, _HEAD.size
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they come. Raises ValueError for a frame that is too long or of no known kind."""
-        self._buffer += data
-        while len(self._buffer) >= _HEAD.size:
-            length, kind = _HEAD.unpack_from(self._buffer)
-            if length > MAX_FRAME:
-                raise ValueError(f"a control frame of {length} bytes")
-            if len(self._buffer) < _HEAD.size + length:
-                return
-            body = bytes(memoryview(self._buffer)[_HEAD.size : _HEAD.size + length])
-            del self._buffer[: _HEAD.size + length]
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size < self._wanted:
+            return
+        whole = memoryview(b"".join(self._pieces) if len(self._pieces) > 1 else data)
+        position = 0
+        while (wanted := self._frame(whole, position)) <= len(whole) - position:
+            (_, kind), body = _HEAD.unpack_from(whole, position), whole[position + _HEAD.size : position + wanted]
+            position += wanted
             self._deliver(Kind(kind), body)
+        self._pieces = [bytes(whole[position:])] if position < len(whole) else []
+        self._size, self._wanted = len(whole) - position, wanted
+
+    def _frame(self, whole: memoryview, position: int) -> int:
+        """The size of the frame that begins at `position`; that of its head, as long as that is not there."""
+        if len(whole) - position < _HEAD.size:
+            return _HEAD.size
+        length: int = _HEAD.unpack_from(whole, position)[0]
+        if length > MAX_FRAME:
+            raise ValueError(f"a control frame of {length} bytes")
+        return _HEAD.size + length

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from l7proxy.http1_exchange import Judge
 from l7proxy.ops import Direction, Op
+from policies.model import L7Protocol
 
 
 class Conversation(Protocol):
@@ -15,13 +16,20 @@ class Conversation(Protocol):
     judge: Judge
     """The rules in force; replaced when the policy changes, and used from the next message on."""
 
+    protocol: L7Protocol
+    """What it takes the bytes for. Rules for another protocol cannot replace its judge."""
+
     @property
     def idle(self) -> bool:
         """True between messages: nothing in flight, nothing half read."""
 
     @property
     def head_pending(self) -> bool:
-        """True while a request has begun whose head is not complete."""
+        """True while bytes wait here of a request whose head is not complete."""
+
+    @property
+    def receiving(self) -> bool:
+        """True while the client owes the rest of a request whose head was passed or refused."""
 
     def receive(self, direction: Direction, data: bytes, end: bool, now: float) -> Sequence[Op]:
         """All bytes of `direction` that no operation has consumed yet; `end`: FIN stands behind them.
@@ -36,7 +44,7 @@ class Conversation(Protocol):
         """The head that has begun did not come in time: answer so, and close."""
 
     def draining(self, now: float) -> Sequence[Op]:
-        """The program is asked to end: close behind the last response in flight."""
+        """The program is asked to end, or nothing has moved for long: close behind the last response in flight."""
 
     def finish(self, now: float) -> Sequence[Op]:
         """The connection is over: records for what is unanswered."""

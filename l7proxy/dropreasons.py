@@ -21,6 +21,7 @@ _REASONS = {
     "Spoofed source ip (a local endpoint's)": _SOURCE,
     "Invalid IPv4 header": INVALID_PACKET,
     "Invalid IPv6 header": INVALID_PACKET,
+    "IPv4-mapped IPv6 address": INVALID_PACKET,
     "Invalid or truncated L4 header": (135, "CT_TRUNCATED_OR_INVALID_HEADER"),
     "Unsupported IPv6 extension header": (156, "INVALID_IPV6_EXTENSION_HEADER"),
     "Fragment not found": (175, "FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND"),

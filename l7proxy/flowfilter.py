@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from l7proxy.flowtext import child, grpc_facts
 from policies.verdict import Verdict
 
-PROTOCOLS = ("http", "tcp", "udp", "sctp", "icmp")
+PROTOCOLS = ("http", "http2", "grpc", "kafka", "tcp", "udp", "sctp", "icmp")
 
 
 @dataclass(frozen=True, slots=True)
 class FlowFilter:
     """Conditions that must all hold; None holds always.
 
-    `verdict` and `protocol` in any case. `source` and `destination` are an endpoint (``name`` or ``namespace/name``),
-    an address, a label (``key=value``, with or without its source), or an entity such as ``world``.
+    `verdict` and `protocol` in any case; all ``grpc`` is also ``http2``, and that is also ``http``. `source` and
+    `destination` are an endpoint (``name`` or ``namespace/name``), an address, a label (``key=value``, with or without
+    its source), or an entity such as ``world``.
     """
 
     verdict: str | None = None
@@ -56,26 +58,27 @@ class FlowFilter:
         """Whether a decoded `Flow` passes."""
         if not isinstance(flow, Mapping):
             return False
-        addresses = _mapping(flow, "IP")
+        addresses = child(flow, "IP")
         return (
             self.verdict in (None, flow.get("verdict"))
             and (self.protocol is None or self.protocol in _protocols(flow))
-            and (self.source is None or _is(self.source, _mapping(flow, "source"), addresses.get("source")))
+            and (self.source is None or _is(self.source, child(flow, "source"), addresses.get("source")))
             and (
                 self.destination is None
-                or _is(self.destination, _mapping(flow, "destination"), addresses.get("destination"))
+                or _is(self.destination, child(flow, "destination"), addresses.get("destination"))
             )
         )
 
 
-def _mapping(flow: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = flow.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
 def _protocols(flow: Mapping[str, Any]) -> set[str]:
-    names = {str(name).lower() for key in ("l4", "l7") for name in _mapping(flow, key)}
-    return names | ({"icmp"} if names & {"icmpv4", "icmpv6"} else set())
+    names = {str(name).lower() for key in ("l4", "l7") for name in child(flow, key)}
+    if names & {"icmpv4", "icmpv6"}:
+        names.add("icmp")
+    if child(flow, "l7", "http").get("protocol") == "HTTP/2":
+        names.add("http2")
+    if grpc_facts(flow):
+        names.add("grpc")
+    return names
 
 
 def _is(wanted: str, endpoint: Mapping[str, Any], address: Any) -> bool:

@@ -6,50 +6,42 @@ the form of protojson with proto names: 64-bit numbers are strings, empty fields
 One record stands for a whole exchange. It keeps the request's direction (`source` is the client, ``is_reply`` is
 false) and has ``l7.type`` RESPONSE, with code and latency, if the server answered, else REQUEST.
 
-What Hubble has no field for (rule, file, line, reason) is in ``extensions``, the Any that flow.proto keeps for such
-additions, as a google.protobuf.Struct, which protojson readers can resolve.
+A connection that the kernel may have carried parts of by itself has a record at its end besides, of type L3_L4.
+
+What Hubble has no field for (rule, file, line, reason, the facts of a gRPC call, what a Kafka request names, how bytes
+went) is in ``extensions``, the Any that flow.proto keeps for such additions, as a google.protobuf.Struct, which
+protojson readers can resolve.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
-from json.encoder import encode_basestring_ascii  # the C one: JSON of a str, ASCII only
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from l7proxy.config import FlowLogConfig
-from l7proxy.dropreasons import INVALID_PACKET, POLICY_DENIED, POLICY_DENY, hubble_reason
-from l7proxy.ops import Record
+from l7proxy.dropreasons import hubble_reason
+from l7proxy.flowgrpc import GrpcParts, call_facts, make_grpc_parts, outcome
+from l7proxy.flowkafka import KafkaParts, make_kafka_parts
+from l7proxy.flowparts import END_OF_OWN, EXTENSION, Parts, Redaction, judged, make_parts, quote
+from l7proxy.ops import Carried, Grpc, KafkaCall, KafkaRequest, Record, Request
 from policies.identity import Identity
-from policies.verdict import L7Decision, RuleRef, Verdict
+from policies.verdict import RuleRef, Verdict
 from sockmap.events import Event
 
-REDACTED = "HUBBLE_REDACTED"
-"""What Hubble writes in place of a secret."""
-ALWAYS_REDACTED = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
-MAX_TEXT = 2048
-"""Characters of a URL, a header value or a reason that go into a record: a peer must not fill the disk by itself."""
 MAX_LINE = 1 << 16
 """Bytes that no line exceeds (unless an endpoint has hundreds of labels): the hubble command reads no longer ones."""
-_SHORT, _ALL_HEADERS = 256, 24 << 10
-_CACHED, _CACHED_TEXT = 4096, 512
-_USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)?[^/?#]*@", re.IGNORECASE)
+_CACHED, _CACHED_TEXT = 4096, 2048
 _LAYER4 = {6: "TCP", 17: "UDP", 132: "SCTP", 1: "ICMPv4", 58: "ICMPv6"}
 _FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 
 
 Party: TypeAlias = tuple[Identity, int, str]
 """One end of a flow: its identity, and the id and name of its endpoint on this node (0 and "" if it has none)."""
-
-
-def quote(text: str, limit: int = MAX_TEXT) -> str:
-    """A JSON string: valid and plain ASCII whatever a peer sent, and cut at `limit` characters."""
-    if len(text) > limit:
-        text = text[:limit] + "..."
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode()  # lone surrogates are no text
-    return encode_basestring_ascii(text)
+_Key: TypeAlias = tuple[Request, int]
+"""A request, and the status it was answered with."""
+_KafkaKey: TypeAlias = tuple[KafkaRequest, int, bool]
+"""A request, the error code, and whether the server answered."""
 
 
 def timestamp(wall_time: float) -> str:
@@ -72,7 +64,10 @@ class FlowEncoder:
         config = config or FlowLogConfig()
         self.node = quote(node_name)
         self._redaction = Redaction(config)
-        self._parts: dict[tuple[object, ...], _Parts] = {}
+        self._parts: dict[_Key, Parts] = {}
+        self._grpc_parts: dict[_Key, GrpcParts] = {}
+        self._kafka_parts: dict[_KafkaKey, KafkaParts] = {}
+        self._parties: dict[tuple[int, int, str], str] = {}
         self._second, self._prefix = -1, ""
 
     def connection(
@@ -80,9 +75,18 @@ class FlowEncoder:
     ) -> ConnectionEncoder:
         """The encoder of one connection's requests. `client` and `server` are (address, port)."""
         layer4 = f'"TCP":{{"source_port":{client[1]},"destination_port":{server[1]}}}'
-        ends = _ends(client[0], server[0], layer4, source, destination)
-        fixed = f'{ends},"Type":"L7","node_name":{self.node},"event_type":{{"type":129}},"is_reply":false'
-        return ConnectionEncoder(self, fixed)
+        ends = _ends(client[0], server[0], layer4, self._known(source), self._known(destination))
+        return ConnectionEncoder(self, ends)
+
+    def _known(self, party: Party) -> str:
+        """The JSON of one end, made once: a generation's numbers stay those of their identities."""
+        key = (party[0].number, *party[1:])
+        found = self._parties.get(key)
+        if found is None:
+            if len(self._parties) >= _CACHED:
+                self._parties.clear()
+            found = self._parties[key] = _party(party)
+        return found
 
     def drop(
         self,
@@ -104,7 +108,8 @@ class FlowEncoder:
         flow = (
             f'"time":"{stamp}",{_packet_ends(event, identities, names)},"Type":"L3_L4",'
             f'"node_name":{self.node},{_FROM_POLICY if audit else cause},'
-            f'{_judged(verdict, direction, rule, event.reason)},"Summary":{_packet_summary(event)}'
+            f'"is_reply":{"true" if event.reply else "false"},'
+            f'{judged(verdict, direction, rule, event.reason)}{END_OF_OWN},"Summary":{_packet_summary(event)}'
         )
         return f'{{"flow":{{{flow}}},"node_name":{self.node},"time":"{stamp}"}}\n'.encode("ascii")
 
@@ -115,144 +120,118 @@ class FlowEncoder:
             self._second, self._prefix = second, timestamp(second)[:20]
         return f"{self._prefix}{micros:06d}Z"
 
-    def parts(self, record: Record) -> _Parts:
+    def parts(self, key: _Key) -> Parts:
         """The parts of a record's line that do not change between equal requests with equal answers."""
-        decision = record.decision
-        # By the decision's identity: its own hash and comparison would cost more than the rest of the line.
-        key = (id(decision), record.code, record.method, record.url, record.host, record.protocol)
         found = self._parts.get(key)
-        if found is not None and found[0] is decision and not record.headers:
-            return found
-        made = _make_parts(record, self._redaction, self.node)
-        if not record.headers and len(record.url) + len(record.host) + len(record.method) <= _CACHED_TEXT:
-            if len(self._parts) >= _CACHED:
-                self._parts.clear()
-            self._parts[key] = made
-        return made
+        if found is None:
+            found = make_parts(*key, self._redaction, self.node)
+            _keep(self._parts, key, found)
+        return found
+
+    def grpc_parts(self, key: _Key, call: Grpc) -> GrpcParts:
+        """The same of a gRPC call: equal requests are calls of one method, with counts and a status of their own."""
+        found = self._grpc_parts.get(key)
+        if found is None:
+            found = make_grpc_parts(*key, call, self._redaction, self.node)
+            _keep(self._grpc_parts, key, found)
+        return found
+
+    def kafka_parts(self, key: _KafkaKey) -> KafkaParts:
+        """The same of a request of Kafka, whose correlation id is its own."""
+        found = self._kafka_parts.get(key)
+        if found is None:
+            found = make_kafka_parts(*key, self.node)
+            _keep(self._kafka_parts, key, found)
+        return found
 
 
 class ConnectionEncoder:
     """Makes the lines of one connection's requests; what they have in common is made once."""
 
-    __slots__ = ("_encoder", "_fixed")
+    __slots__ = ("_encoder", "_ends", "_fixed")
 
-    def __init__(self, encoder: FlowEncoder, fixed: str) -> None:
-        self._encoder, self._fixed = encoder, fixed
+    def __init__(self, encoder: FlowEncoder, ends: str) -> None:
+        self._encoder, self._ends = encoder, ends
+        self._fixed = f'{ends},"Type":"L7","node_name":{encoder.node},"event_type":{{"type":129}},"is_reply":false'
+
+    def over(self, requests: Carried, responses: Carried, wall_time: float) -> bytes:
+        """The line of a connection that is over and had bytes by count, or a tunnel, which need not pass the proxy."""
+        node, stamp = self._encoder.node, self._encoder.stamp(wall_time)
+        own = (
+            f'"reason":"the connection is over","carried":{{"requests":{_way(requests)},"responses":{_way(responses)}}}'
+        )
+        text = ", ".join(
+            f"{one.straight} of {one.straight + one.relayed} bytes straight" for one in (requests, responses)
+        )
+        return (
+            f'{{"flow":{{"time":"{stamp}",{self._ends},"Type":"L3_L4","node_name":{node},{_TRACE},"is_reply":false,'
+            f'"verdict":"FORWARDED",{EXTENSION}{own}{END_OF_OWN},"Summary":"TCP over: {text}"}},'
+            f'"node_name":{node},"time":"{stamp}"}}\n'
+        ).encode("ascii")
 
     def l7(self, record: Record, wall_time: float) -> bytes:
         """One line, newline included. `wall_time` is when the exchange ended, in seconds since the epoch."""
         encoder = self._encoder
         stamp = encoder.stamp(wall_time)
-        _, behind_latency, behind_millis = encoder.parts(record)
-        latency = int((record.ended - record.started) * 1e9)
+        request, code, started, ended, call = record
+        latency = int((ended - started) * 1e9)
         if latency < 0:
             latency = 0
+        if isinstance(request, KafkaRequest):
+            assert isinstance(call, KafkaCall)  # noqa: S101 -- see `Record`
+            return self._kafka((request, code, call.answered), call.correlation_id, stamp, latency)
+        if call is not None:
+            assert isinstance(call, Grpc)  # noqa: S101 -- see `Record`
+            return self._call((request, code), call, stamp, latency)
+        behind_latency, behind_millis = encoder.parts((request, code))
         return (
             f'{{"flow":{{"time":"{stamp}",{self._fixed},"l7":{{"latency_ns":"{latency}'
             f'{behind_latency}{latency // 1_000_000}{behind_millis}{stamp}"}}\n'
         ).encode("ascii")
 
+    def _call(self, key: _Key, call: Grpc, stamp: str, latency: int) -> bytes:
+        """The line of a gRPC call."""
+        behind_latency, behind_facts, behind_millis, behind_counts = self._encoder.grpc_parts(key, call)
+        return (
+            f'{{"flow":{{"time":"{stamp}",{self._fixed},"l7":{{"latency_ns":"{latency}{behind_latency}'
+            f"{call_facts(call)}{behind_facts}{outcome(call)} {latency // 1_000_000}{behind_millis}"
+            f'{call.requests} -> {call.responses}{behind_counts}{stamp}"}}\n'
+        ).encode("ascii")
 
-class Redaction:
-    """What must not get into a record: query strings if so configured, secret headers, and user names in URLs."""
-
-    def __init__(self, config: FlowLogConfig) -> None:
-        self._query = config.redact.query
-        self._secret = ALWAYS_REDACTED | {name.lower() for name in config.redact.headers}
-
-    def url(self, record: Record) -> str:
-        """The absolute URL of a request, where it has a host and a path."""
-        target = self._cut(record.url)
-        if target.startswith("/") and record.host:
-            target = f"http://{record.host}{target}"
-        return _USERINFO.sub(lambda match: f"{match[1] or ''}{REDACTED}@", target)
-
-    def headers(self, record: Record) -> list[tuple[str, str]]:
-        """Names and values to record."""
-        return [(name, self._value(name.lower(), value)) for name, value in record.headers]
-
-    def reason(self, record: Record) -> str:
-        """The decision's reason, which may quote the target."""
-        query = record.url[len(self._cut(record.url)) :]
-        return record.decision.reason.replace(query, "") if query else record.decision.reason
-
-    def _value(self, name: str, value: str) -> str:
-        if name in self._secret:
-            return REDACTED
-        return self._cut(value) if name in ("referer", ":path") else value
-
-    def _cut(self, url: str) -> str:
-        return url.partition("?")[0].partition("#")[0] if self._query else url
+    def _kafka(self, key: _KafkaKey, correlation_id: int, stamp: str, latency: int) -> bytes:
+        """The line of a request of Kafka."""
+        behind_latency, behind_id, behind_second_id, behind_millis = self._encoder.kafka_parts(key)
+        return (
+            f'{{"flow":{{"time":"{stamp}",{self._fixed},"l7":{{"latency_ns":"{latency}{behind_latency}'
+            f"{correlation_id}{behind_id}{correlation_id}{behind_second_id}{latency // 1_000_000}"
+            f'{behind_millis}{stamp}"}}\n'
+        ).encode("ascii")
 
 
-_Parts: TypeAlias = tuple[L7Decision, str, str]
-"""The decision (kept, so that its id stays its own), the text behind the latency, and that behind the summary's ms."""
+def _way(carried: Carried) -> str:
+    return "{" + ",".join(f'"{name}":{count}' for name, count in carried._asdict().items()) + "}"
 
+
+_TRACE = '"event_type":{"type":4}'
 _FROM_POLICY = '"event_type":{"type":5}'
-"""Cilium's MessageTypePolicyVerdict; 1 is a drop, 129 an access log record (``pkg/monitor/api``)."""
+"""Cilium's MessageTypePolicyVerdict; 1 is a drop, 4 a trace, 129 an access log record (``pkg/monitor/api``)."""
+_Made = TypeVar("_Made", Parts, GrpcParts, KafkaParts)
+_Keyed = TypeVar("_Keyed", _Key, _KafkaKey)
 
 
-def _make_parts(record: Record, redaction: Redaction, node: str) -> _Parts:
-    decision, code = record.decision, record.code
-    url, method, protocol = redaction.url(record), quote(record.method, _SHORT), quote(record.protocol, _SHORT)
-    http = [f'"code":{code}'] if code else []
-    http += [f'"method":{method}', f'"url":{quote(url)}', f'"protocol":{protocol}']
-    http += [f'"headers":[{_headers(redaction.headers(record))}]'] if record.headers else []
-    dropped = decision.verdict is Verdict.DROPPED
-    kind = "RESPONSE" if code and not dropped else "REQUEST"
-    cause = _l7_cause(decision, code) if dropped else ""
-    judged = _judged(decision.verdict, decision.direction, decision.rule, redaction.reason(record))
-    short = f"{method[1:-1]} {quote(url, _CACHED_TEXT)[1:-1]}"
-    before, after = (f"{code} ", f"ms ({short})") if code else (f"{short} (no response, ", "ms)")
-    end = f'"}},"node_name":{node},"time":"'
-    first = f'","type":"{kind}","http":{{{",".join(http)}}}}},{cause}{judged},"Summary":"{protocol[1:-1]} {before}'
-    return decision, first, after + end
+def _keep(cache: dict[_Keyed, _Made], key: _Keyed, made: _Made) -> None:
+    """Remember parts, but for very long ones."""
+    if sum(map(len, made)) <= _CACHED_TEXT:
+        if len(cache) >= _CACHED:
+            cache.clear()
+        cache[key] = made
 
 
-def _headers(headers: list[tuple[str, str]]) -> str:
-    """The headers that fit; one more, with an empty name, says how many did not."""
-    shown: list[str] = []
-    room = _ALL_HEADERS
-    for count, (name, value) in enumerate(headers):
-        text = f'{{"key":{quote(name, _SHORT)},"value":{quote(value)}}}'
-        room -= len(text)
-        if room < 0:
-            shown.append(f'{{"key":"","value":"{len(headers) - count} more"}}')
-            break
-        shown.append(text)
-    return ",".join(shown)
-
-
-def _l7_cause(decision: L7Decision, code: int) -> str:
-    reason = POLICY_DENY if decision.rule else POLICY_DENIED if code in (0, 403) else INVALID_PACKET
-    return f'"drop_reason":{reason[0]},"drop_reason_desc":"{reason[1]}",'
-
-
-def _judged(verdict: Verdict, direction: str, rule: RuleRef | None, reason: str) -> str:
-    """The verdict, the policy that gave it, and our own words on it."""
-    own = [f'"reason":{quote(reason)}']
-    parts = [f'"verdict":"{verdict}"', f'"traffic_direction":"{direction.upper()}"']
-    if rule is not None:
-        own += [f'"policy":{quote(rule.policy)}', f'"rule":{quote(rule.rule)}']
-        own += [f'"file":{quote(rule.file)}', f'"line":{rule.line}']
-        result = "allowed" if verdict is Verdict.FORWARDED else "denied"
-        parts.append(f'"{direction}_{result}_by":[{_policy(rule.policy)}]')
-    extension = '"extensions":{"@type":"type.googleapis.com/google.protobuf.Struct","value":{"l7proxy":{'
-    return ",".join(parts) + f",{extension}{','.join(own)}}}}}}}"
-
-
-def _policy(full: str) -> str:
-    namespace, slash, name = full.rpartition("/")
-    kind = "CiliumNetworkPolicy" if slash else "CiliumClusterwideNetworkPolicy"
-    where = f'"namespace":{quote(namespace)},' if slash else ""
-    return f'{{"name":{quote(name)},{where}"kind":"{kind}"}}'
-
-
-def _ends(source: str, destination: str, layer4: str, first: Party, second: Party) -> str:
+def _ends(source: str, destination: str, layer4: str, first: str, second: str) -> str:
     version = "IPv6" if ":" in source else "IPv4"
     addresses = f'"source":{quote(source)},"destination":{quote(destination)},"ipVersion":"{version}"'
     l4 = f'"l4":{{{layer4}}},' if layer4 else ""
-    return f'"IP":{{{addresses}}},{l4}"source":{_party(first)},"destination":{_party(second)}'
+    return f'"IP":{{{addresses}}},{l4}"source":{first},"destination":{second}'
 
 
 def _party(party: Party) -> str:
@@ -266,12 +245,11 @@ def _party(party: Party) -> str:
 
 
 def _packet_ends(event: Event, identities: Mapping[int, Identity], names: Mapping[int, str]) -> str:
-    nobody = (0, "")
-    here = (event.endpoint_id, names.get(event.endpoint_id, ""))
-    first, second = (here, nobody) if event.direction else (nobody, here)
-    source = identities.get(event.src_identity) or Identity(event.src_identity, {})
-    destination = identities.get(event.dst_identity) or Identity(event.dst_identity, {})
-    return _ends(event.src, event.dst, _layer4(event), (source, *first), (destination, *second))
+    ends = (event.src_identity, event.src_endpoint), (event.dst_identity, event.dst_endpoint)
+    source, destination = (
+        (identities.get(number) or Identity(number, {}), endpoint, names.get(endpoint, "")) for number, endpoint in ends
+    )
+    return _ends(event.src, event.dst, _layer4(event), _party(source), _party(destination))
 
 
 def _layer4(event: Event) -> str:

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from time import time
+from typing import TypeAlias
 
 from l7proxy.config import FlowLogConfig
 from l7proxy.flowfile import FlowFile
@@ -23,28 +24,33 @@ _FOLLOWER_BYTES = 4 << 20
 _RING_RECORDS, _RING_BYTES = 4096, 8 << 20
 _WRITE_BYTES = 1 << 20
 _RETRY = 1.0
+_GATHER = 0.05
+"""Seconds between two writes of the file: waking the thread for each batch would cost more than the writing."""
+
+Lines: TypeAlias = bytes | memoryview
+"""Whole lines of the log."""
 
 
 class BatchSink:
     """A worker's records, collected and sent on together.
 
-    `send(batch, records)` must not block: it takes the batch and says true, or false if there is no room. Then the
-    records wait here, up to a bound beyond which new ones are lost (`lost` counts them).
+    `send(lines)` must not block: it takes the lines and says true, or false if there is no room. Then the records wait
+    here, up to a bound beyond which new ones are lost (`lost` counts them).
     """
 
-    def __init__(self, send: Callable[[bytes, int], bool], limit: int = _WORKER_BYTES) -> None:
+    def __init__(self, send: Callable[[list[bytes]], bool], limit: int = _WORKER_BYTES) -> None:
         self._send, self._limit = send, limit
         self._lines: list[bytes] = []
         self._size, self._full_at = 0, _BATCH
         self.lost = 0
 
-    def add(self, line: bytes) -> None:
-        """Take one line, newline included."""
-        size = self._size + len(line)
-        if size > self._limit:
+    def add(self, lines: list[bytes]) -> None:
+        """Take lines, newlines included; those that find no room are lost."""
+        size = self._size + sum(map(len, lines))
+        while lines and size > self._limit:
+            size -= len(lines.pop())
             self.lost += 1
-            return
-        self._lines.append(line)
+        self._lines += lines
         self._size = size
         if size >= self._full_at:
             self.flush()
@@ -53,10 +59,10 @@ class BatchSink:
         """Send what there is. Call it every 50 ms or so."""
         if not self._lines:
             return
-        if self._send(b"".join(self._lines), len(self._lines)):
+        if self._send(self._lines):
             self._lines, self._size, self._full_at = [], 0, _BATCH
         else:
-            # Do not join everything again for each record: the next try is the timer's.
+            # Do not try again for each record: the next try is the timer's.
             self._full_at = self._limit + 1
 
 
@@ -70,7 +76,7 @@ class FlowWriter:
     def __init__(self, config: FlowLogConfig, node_name: str = "", limit: int = _QUEUE_BYTES) -> None:
         self._node_name, self._limit = node_name or socket.gethostname(), limit
         self._file = FlowFile(config.file, config.max_bytes, config.keep) if config.file else None
-        self._queue: deque[tuple[bytes, int]] = deque()
+        self._queue: deque[tuple[Lines, int]] = deque()
         self._queued = 0
         self._wake = threading.Condition()
         self._stopping = False
@@ -84,7 +90,7 @@ class FlowWriter:
         if self._file is not None:
             self._thread.start()
 
-    def write(self, batch: bytes, records: int) -> None:
+    def write(self, batch: Lines, records: int) -> None:
         """Take whole lines. Never blocks on the disk."""
         self._ring.add(batch, records)
         for follower in self._followers:
@@ -97,7 +103,8 @@ class FlowWriter:
                 return
             self._queue.append((batch, records))
             self._queued += len(batch)
-            self._wake.notify()
+            if len(self._queue) == 1:
+                self._wake.notify()
 
     def report_lost(self, records: int) -> None:
         """Records that were lost before they came here: in a worker, or in the kernel's ring buffer."""
@@ -152,15 +159,18 @@ class FlowWriter:
                 stopping, said, chosen = self._stopping, self._unsaid, self._choose()
             if not said and not chosen:
                 break
-            if not self._put(self._file, said, chosen):
-                if stopping:
-                    break
-                self._pause()
+            written = self._put(self._file, said, chosen)
+            if not written and stopping:
+                break
+            if not written:
+                self._pause(_RETRY)
+            elif not self._queue:
+                self._pause(_GATHER)
         self._file.close()
 
-    def _choose(self) -> list[tuple[bytes, int]]:
+    def _choose(self) -> list[tuple[Lines, int]]:
         """The oldest batches, about 1 MiB of them. They stay in the queue until they are written."""
-        chosen: list[tuple[bytes, int]] = []
+        chosen: list[tuple[Lines, int]] = []
         size = 0
         for batch, records in self._queue:
             size += len(batch)
@@ -169,7 +179,7 @@ class FlowWriter:
             chosen.append((batch, records))
         return chosen
 
-    def _put(self, file: FlowFile, said: int, chosen: list[tuple[bytes, int]]) -> bool:
+    def _put(self, file: FlowFile, said: int, chosen: list[tuple[Lines, int]]) -> bool:
         """Write the batches, behind a line about the records that are missing; false if the disk would not."""
         head = lost_line(self._node_name, said, time()) if said else b""
         try:
@@ -186,10 +196,10 @@ class FlowWriter:
             self.error = ""
         return True
 
-    def _pause(self) -> None:
-        """Wait before the next try, but not when told to stop."""
+    def _pause(self, seconds: float) -> None:
+        """Wait before the next write, but not when told to stop."""
         with self._wake:
-            self._wake.wait_for(lambda: self._stopping, _RETRY)
+            self._wake.wait_for(lambda: self._stopping, seconds)
 
 
 class Ring:
@@ -197,10 +207,10 @@ class Ring:
 
     def __init__(self, records: int, size: int) -> None:
         self._most_records, self._most_bytes = records, size
-        self._batches: deque[tuple[bytes, int]] = deque()
+        self._batches: deque[tuple[Lines, int]] = deque()
         self._records = self._bytes = 0
 
-    def add(self, batch: bytes, records: int) -> None:
+    def add(self, batch: Lines, records: int) -> None:
         """Keep a batch, and forget old ones."""
         self._batches.append((batch, records))
         self._records += records
@@ -216,7 +226,7 @@ class Ring:
 
     def last(self, count: int) -> list[bytes]:
         """The last `count` lines, oldest first."""
-        batches: list[bytes] = []
+        batches: list[Lines] = []
         have = 0
         for batch, records in reversed(self._batches):
             if have >= count:
@@ -232,13 +242,13 @@ class Follower:
 
     def __init__(self, node_name: str, group: set[Follower]) -> None:
         self._node_name, self._group = node_name, group
-        self._batches: deque[bytes] = deque()
+        self._batches: deque[Lines] = deque()
         self._size = self._lost = 0
         self._ended = False
         self._event = asyncio.Event()
         group.add(self)
 
-    def put(self, batch: bytes, records: int) -> None:
+    def put(self, batch: Lines, records: int) -> None:
         """Offer a batch."""
         if self._size and self._size + len(batch) > _FOLLOWER_BYTES:
             self._lost += records
@@ -270,7 +280,7 @@ class Follower:
             while self._batches:
                 batch = self._batches.popleft()
                 self._size -= len(batch)
-                yield batch
+                yield bytes(batch)
             if self._lost:
                 self._tell()
                 continue

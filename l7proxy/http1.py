@@ -18,14 +18,15 @@ A request that the client says is its last is the last: nothing behind it is tak
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from l7proxy.http1_exchange import Exchange, Judge, examine, malformed
-from l7proxy.http1_responses import CHUNKS, COUNT, DISCARD, HEAD, STALL, TUNNEL, UNREAD, Output, Responses
-from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Op, Pass, Wait
-from parsers.http1 import CHUNKED, END, Refused, find_head
+from l7proxy.http1_responses import CHUNKS, COUNT, DISCARD, HEAD, STALL, TUNNEL, UNREAD, Responses
+from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, Op, Pass, Wait
+from l7proxy.output import Output
+from parsers.http1 import CHUNKED, Refused, find_head
 from parsers.http1_chunks import BadChunks, Chunks
 from parsers.http1_fields import watched_names
+from policies.model import L7Protocol
 
 
 class Http1Conversation(Responses):
@@ -47,6 +48,7 @@ class Http1Conversation(Responses):
         "_way",
         "head_pending",
     )
+    protocol = L7Protocol.HTTP
 
     def __init__(self, judge: Judge) -> None:
         super().__init__(judge)
@@ -74,19 +76,23 @@ class Http1Conversation(Responses):
         between = self._request in (HEAD, DISCARD) and not self.head_pending
         return between and self._response is HEAD and not self._flight
 
+    @property
+    def receiving(self) -> bool:
+        """Within the body of a request."""
+        return self._request in (COUNT, CHUNKS)
+
     def receive(self, direction: Direction, data: bytes, end: bool, now: float) -> Sequence[Op]:
         """See `l7proxy.conversation.Conversation.receive`."""
         if direction:
             return self._responses(data, end, now)
         if self._request is HEAD and not self._flight and not self._ending:
-            stop = data.find(END) + 4
-            if stop == len(data) > 3:
-                exchange = self.judge.cache.get(data)
-                if exchange is not None and exchange.simple is not None:
-                    self._flight.append((exchange, now))
-                    self._searched = 0
-                    self.head_pending = self._blank = False
-                    return exchange.simple  # type: ignore[no-any-return]
+            # The cache knows whole heads only, so bytes that it knows are one head and nothing behind it.
+            exchange = self.judge.cache.get(data)
+            if exchange is not None and exchange.simple is not None:
+                self._flight.append((exchange, now))
+                self._searched = 0
+                self.head_pending = self._blank = False
+                return exchange.simple
         output = Output()
         self._now = now
         self._requests(data, end, now, output)
@@ -163,9 +169,13 @@ class Http1Conversation(Responses):
         self._flight.append((exchange, now))
         refused = exchange.answer is not None
         if refused and exchange.last:
-            return self._end(exchange.decision.reason)
+            return self._end(exchange.request.decision.reason)
         self._way = Drop if refused else Pass
-        output.take(self._way, size)
+        if exchange.instead is None or refused:
+            output.take(self._way, size)
+        else:
+            output.take(Drop, size)
+            output.add(Inject(Direction.REQUEST, exchange.instead))
         self._last, self._drained = exchange.last, 0
         if exchange.length == CHUNKED:
             options = self.judge.options
@@ -175,7 +185,8 @@ class Http1Conversation(Responses):
         elif exchange.length:
             self._owed, self._request = exchange.length, COUNT
         else:
-            self._request = STALL if exchange.websocket else DISCARD if exchange.last else HEAD
+            switches = exchange.websocket or (exchange.h2c is not None and not refused)
+            self._request = STALL if switches else DISCARD if exchange.last else HEAD
         return size
 
     def _end(self, reason: str) -> int:
@@ -256,8 +267,7 @@ class Http1Conversation(Responses):
     def _replace(self, status: int, reason: str) -> int:
         """Answer the newest request ourselves instead of the server. Its head is there: its verdict remains."""
         exchange, started = self._flight.pop()
-        decision = replace(exchange.decision, reason=f"{exchange.decision.reason}; {reason}")
-        self._flight.append((exchange.answered(status, reason, last=True, decision=decision), started))
+        self._flight.append((exchange.because(reason).answered(status, reason, last=True), started))
         return self._end(reason)
 
     def _after_requests(self, size: int, output: Output) -> None:
@@ -295,9 +305,9 @@ class Http1Conversation(Responses):
         exchange = malformed(408, "the request's head did not come in time", self.judge)
         if exchange.answer is None:
             output.add(exchange.record(0, now, now))
-            return [*output.done(), Close(exchange.decision.reason)]
+            return [*output.done(), Close(exchange.request.decision.reason)]
         self._flight.append((exchange, now))
-        self._end(exchange.decision.reason)
+        self._end(exchange.request.decision.reason)
         return self._released(now)
 
     def draining(self, now: float) -> Sequence[Op]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from l7proxy.ops import Op, Pass, Record
+from l7proxy.http2_settings import upgrading
+from l7proxy.ops import Op, Pass, Record, Request
+from parsers import facts
 from parsers.facts import HttpRequest
 from parsers.http1 import Refused, RequestHead, answer, headers, parse_request, request_line
-from parsers.options import HttpOptions
+from parsers.options import HttpOptions, KafkaOptions
+from policies.model import L7Protocol
 from policies.verdict import L7Decision, Verdict
 
 CACHED_HEAD = 2048
@@ -22,18 +25,25 @@ _CACHED_HEADS = 4096
 class Judge(Protocol):
     """The rules of a flow under one policy.
 
-    `cache` belongs to the conversations of this judge: a head's bytes and what became of it. With `audit_only` nothing
-    is ever refused. `header_names` are the lower-case names that rules look at; `log_headers`: records hold the
-    request's headers.
+    `protocol` is what they are for; None if nothing restricts the flow. `options` are those of HTTP.
+    `cache` belongs to the conversations of this judge: a head's bytes and what became of it; so do `calls`, for header
+    blocks of HTTP/2 that mean the same on every connection, and requests of Kafka that ask for the same. With
+    `audit_only` nothing is ever refused. `header_names` are the lower-case names that rules look at; `log_headers`:
+    records hold the request's headers. `cut_streams`: a gRPC stream that an older policy let through is judged again
+    by this one.
     """
 
+    protocol: L7Protocol | None
     options: HttpOptions
-    cache: dict[bytes, Any]
+    kafka: KafkaOptions
+    cache: dict[bytes, Exchange]
+    calls: dict[Hashable, Any]
     audit_only: bool
     header_names: frozenset[str]
     log_headers: bool
+    cut_streams: bool
 
-    def judge(self, request: HttpRequest) -> L7Decision:
+    def judge(self, request: facts.Request) -> L7Decision:
         """The verdict on one request."""
 
 
@@ -43,15 +53,12 @@ class Exchange:
 
     `answer` is our own response, or None if the server's is awaited; `code` is our own status. `length` is that of the
     body (`parsers.http1`). `last`: no request follows on this connection. `broken`: what follows cannot be read.
+    `websocket`, `h2c` (with these SETTINGS): it asks for that upgrade. `instead`: what the server gets for the head, if
+    not the head itself.
     `simple` are the only operations it needs where nothing but the head goes on; None if there is more to do.
     """
 
-    decision: L7Decision
-    method: str = ""
-    url: str = ""
-    protocol: str = "HTTP/1.1"
-    host: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
+    request: Request
     length: int = 0
     last: bool = False
     websocket: bool = False
@@ -59,26 +66,27 @@ class Exchange:
     code: int = 0
     to_head: bool = False
     broken: bool = False
+    h2c: bytes | None = None
+    instead: bytes | None = None
     simple: Sequence[Op] | None = field(default=None, repr=False)
 
-    def record(self, code: int, started: float, ended: float, decision: L7Decision | None = None) -> Record:
+    def record(self, code: int, started: float, ended: float) -> Record:
         """The flow record of this exchange."""
-        return Record(
-            decision or self.decision,
-            self.method,
-            self.url,
-            self.protocol,
-            self.host,
-            self.headers,
-            code,
-            started,
-            ended,
-        )
+        return Record(self.request, code, started, ended)
 
-    def answered(self, status: int, reason: str, *, last: bool, decision: L7Decision | None = None) -> Exchange:
+    def judged(self, decision: L7Decision) -> Exchange:
+        """The same request with another decision."""
+        return replace(self, request=replace(self.request, decision=decision))
+
+    def because(self, reason: str) -> Exchange:
+        """The same request, with more to say about what became of it."""
+        decision = self.request.decision
+        return self.judged(replace(decision, reason=f"{decision.reason}; {reason}"))
+
+    def answered(self, status: int, reason: str, *, last: bool) -> Exchange:
         """The same request with an answer of our own."""
         made = answer(status, reason, last=last, to_head=self.to_head)
-        return replace(self, answer=made, code=status, last=last, simple=None, decision=decision or self.decision)
+        return replace(self, answer=made, code=status, last=last, simple=None)
 
 
 def examine(head: bytes, judge: Judge) -> Exchange:
@@ -87,7 +95,7 @@ def examine(head: bytes, judge: Judge) -> Exchange:
         facts = parse_request(head, judge.options, judge.header_names)
     except Refused as error:
         method, url = request_line(head)
-        return malformed(error.status, error.reason, judge, Exchange(_NOBODY, method, url))
+        return malformed(error.status, error.reason, judge, Exchange(Request(_NOBODY, method, url)))
     exchange = _judged(facts, head, judge)
     if len(head) <= CACHED_HEAD:
         if len(judge.cache) >= _CACHED_HEADS:
@@ -98,13 +106,20 @@ def examine(head: bytes, judge: Judge) -> Exchange:
 
 def malformed(status: int, reason: str, judge: Judge, request: Exchange | None = None) -> Exchange:
     """The end of a connection whose bytes cannot be trusted. Where nothing is enforced it has no answer: AUDIT."""
-    exchange = request or Exchange(_NOBODY)
+    exchange = replace(request or Exchange(Request(_NOBODY)), broken=True).judged(unjudged(reason, judge))
+    return exchange if judge.audit_only else exchange.answered(status, reason, last=True)
+
+
+def unjudged(reason: str, judge: Judge, otherwise: str = "forwarded unread") -> L7Decision:
+    """The decision on what no rule could be asked about: refused, or where nothing is enforced, `otherwise`."""
     if judge.audit_only:
-        decision = L7Decision(Verdict.AUDIT, None, f"audit mode, forwarded unread: {reason}")
-        return replace(exchange, decision=decision, broken=True)
-    refused = exchange.answered(status, reason, last=True, decision=L7Decision(Verdict.DROPPED, None, reason))
-    refused.broken = True
-    return refused
+        return L7Decision(Verdict.AUDIT, None, f"audit mode, {otherwise}: {reason}")
+    return L7Decision(Verdict.DROPPED, None, reason)
+
+
+def refusal_text(decision: L7Decision) -> str:
+    """What a client is told of a refusal: the policy's own text, if it has one."""
+    return "Access denied" if decision.message is None else decision.message
 
 
 _NOBODY = L7Decision(Verdict.DROPPED, None, "no request could be read")
@@ -120,22 +135,20 @@ def _judged(facts: RequestHead, head: bytes, judge: Judge) -> Exchange:
         protocol=facts.protocol,
     )
     decision = judge.judge(request)
+    shown = request.headers if judge.log_headers else ()
     exchange = Exchange(
-        decision,
-        facts.method,
-        facts.target,
-        facts.protocol,
-        facts.host,
-        request.headers if judge.log_headers else (),
+        Request(decision, facts.method, facts.target, facts.protocol, facts.host, shown),
         facts.length,
         facts.last,
         facts.websocket,
         to_head=facts.method == "HEAD",
+        h2c=facts.h2c,
     )
     if decision.verdict is Verdict.DROPPED:
-        text = "Access denied" if decision.message is None else decision.message
-        return exchange.answered(403, text, last=_ends(facts, judge.options))
-    if not (facts.length or facts.last or facts.websocket):
+        return exchange.answered(403, refusal_text(decision), last=_ends(facts, judge.options))
+    if facts.h2c is not None:
+        exchange.instead = upgrading(head, facts.h2c)
+    elif not (facts.length or facts.last or facts.websocket):
         exchange.simple = (Pass(len(head)),)
     return exchange
 

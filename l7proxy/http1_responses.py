@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
+from functools import lru_cache
 
 from l7proxy.http1_exchange import CACHED_HEAD, Exchange, Judge, malformed
-from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, Op, Pass
+from l7proxy.ops import FOREVER, Abort, Close, Direction, Inject, Op, Pass, Record, Wait
+from l7proxy.output import Output
 from parsers.http1 import CHUNKED, END, UNTIL_END, Refused, ResponseHead, answer, cached_response, parse_response
 from parsers.http1_chunks import BadChunks, Chunks
 from parsers.http1_fields import BARE_LF
@@ -34,51 +36,29 @@ class State(IntEnum):
 
 HEAD, COUNT, CHUNKS, REST, STALL, TUNNEL, UNREAD, DISCARD = State
 _PREFIX = b"HTTP/1."
+_GIVEN_UP = re.compile(rb"HTTP/1\.[01] 408 ")
 
 
-class Output:
-    """The operations of one call; bytes of one kind that follow each other are one operation."""
-
-    __slots__ = ("_kind", "_size", "ops", "taken")
-
-    def __init__(self) -> None:
-        self.ops: list[Op] = []
-        self.taken = 0
-        self._kind: type[Pass] | type[Drop] = Pass
-        self._size = 0
-
-    def take(self, kind: type[Pass] | type[Drop], size: int) -> None:
-        """Pass or drop the next `size` bytes."""
-        if kind is not self._kind:
-            self.flush()
-            self._kind = kind
-        self._size += size
-        self.taken += size
-
-    def flush(self) -> None:
-        """What follows has to stand behind the bytes that were taken so far."""
-        if self._size:
-            self.ops.append(self._kind(self._size))
-            self._size = 0
-
-    def add(self, op: Op) -> None:
-        """An operation behind the bytes that were taken so far."""
-        self.flush()
-        self.ops.append(op)
-
-    def done(self) -> list[Op]:
-        """All of them."""
-        self.flush()
-        return self.ops
+@lru_cache(maxsize=1024)
+def _whole_answer(head: bytes, most: int) -> tuple[int, Pass]:
+    """A final answer's code, and its length with its body; a length of 0 if that cannot be told by its head."""
+    try:
+        parsed = parse_response(head, most)
+    except Refused:
+        return 0, Pass(0)
+    known = parsed.code >= 200 and parsed.body(to_head=False) >= 0
+    return parsed.code, Pass(len(head) + parsed.body(to_head=False) if known else 0)
 
 
 class Responses:
     """The half of a conversation that reads what the server says; it holds what both halves share."""
 
-    __slots__ = ("_answers", "_due", "_ending", "_flight", "_request", "_response", "judge")
+    __slots__ = ("_answers", "_due", "_ending", "_flight", "_request", "_response", "judge", "on_h2c")
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
+        self.on_h2c: Callable[[Exchange, float, str], None] | None = None
+        """Told of the request with which the server goes on in HTTP/2, when it came, and why it is the last, if so."""
         self._flight: deque[tuple[Exchange, float]] = deque()
         """Requests without a final answer, oldest first, and when they came."""
         self._request = self._response = HEAD
@@ -114,17 +94,11 @@ class Responses:
             return None
         flight = self._flight
         exchange, started = flight[0]
-        try:
-            head = cached_response(data[:stop], self.judge.options.max_headers)
-        except Refused:
-            return None
-        size = stop + (0 if exchange.to_head else head.length)
-        if size != len(data) or head.code < 200 or head.length < 0 or self._request is not HEAD or len(flight) > 1:
-            return None
-        if self._ending:
+        code, whole = _whole_answer(data[:stop], self.judge.options.max_headers)
+        if whole.size != len(data) or exchange.to_head or self._request is not HEAD or len(flight) > 1 or self._ending:
             return None
         flight.popleft()
-        return (exchange.record(head.code, started, now), Pass(size))
+        return (Record(exchange.request, code, started, now), whole)
 
     def _read_responses(self, data: bytes, end: bool, now: float, output: Output) -> int:
         """Up to where the server's bytes were read; perhaps beyond what is there."""
@@ -164,6 +138,9 @@ class Responses:
         """What is not read any more. Without a policy that enforces, by pieces, so that a new one can end it."""
         if self._response is UNREAD and not self.judge.audit_only:
             output.add(Abort("a policy enforces now what this connection was not read for"))
+        elif size and self._response is STALL:
+            output.add(Wait())  # What comes behind a switch to HTTP/2 is for its own conversation.
+            return 0
         elif size and self._response is UNREAD:
             output.take(Pass, size)
         elif size:
@@ -191,6 +168,9 @@ class Responses:
             self._response = UNREAD
             return position
         if position >= len(data):
+            return position
+        if not self._flight and _GIVEN_UP.match(data, position):
+            output.add(Close("the server gave up the idle connection"))
             return position
         if not self._flight:
             raise Refused(0, "the server sent what no request asked for")
@@ -231,6 +211,11 @@ class Responses:
         if head.code != 101:
             return
         exchange, started = self._flight[0]
+        if exchange.h2c is not None and head.h2c and self._request is STALL and self.on_h2c is not None:
+            self._flight.popleft()
+            self._response = STALL
+            self.on_h2c(exchange, started, self._ending)
+            return
         if not (exchange.websocket and head.websocket and self._request is STALL):
             raise Refused(502, "the server switched protocols though nobody asked for it")
         self._flight.popleft()
@@ -241,7 +226,7 @@ class Responses:
         """A final answer: its record; the length of its body as far as it goes by count."""
         exchange, started = self._flight.popleft()
         output.ops.append(exchange.record(head.code, started, now))
-        if exchange.websocket:
+        if exchange.websocket or exchange.h2c is not None:
             self._request = HEAD
         elif self._request in (COUNT, CHUNKS) and not self._flight and self.judge.options.refuse_early_answer:
             self._request = DISCARD
@@ -261,9 +246,8 @@ class Responses:
             output.add(Abort(reason))
             return
         exchange, started = self._flight.popleft()
-        decision = replace(exchange.decision, reason=f"{exchange.decision.reason}; {reason}")
         output.add(Inject(Direction.RESPONSE, answer(502, reason, last=True, to_head=exchange.to_head)))
-        output.add(exchange.record(502, started, now, decision))
+        output.add(exchange.because(reason).record(502, started, now))
         output.add(Close(reason))
 
     def _audit_response(self, reason: str, now: float, output: Output) -> None:
@@ -272,7 +256,7 @@ class Responses:
         started = now
         if self._flight and self._response is HEAD:
             request, started = self._flight.popleft()
-            exchange = replace(request, decision=exchange.decision)
+            exchange = request.judged(exchange.request.decision)
         output.add(exchange.record(0, started, now))
         self._request = self._response = UNREAD
 

@@ -11,10 +11,14 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from l7proxy.ops import KafkaRequest, Request
+
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency histogram, in seconds; one more bucket has no bound."""
-_PROTOCOLS = frozenset({"HTTP/1.0", "HTTP/1.1", "HTTP/2"})
+_PROTOCOLS = frozenset({"HTTP/1.0", "HTTP/1.1", "HTTP/2", "Kafka"})
+"""A peer chooses what stands as its protocol: only these get cells of their own."""
 _MAX_ENDPOINTS = 1000
+_KNOWN_CELLS = 4096
 _OTHER = "other"
 """The label of what would otherwise be one label value too many."""
 
@@ -32,13 +36,20 @@ class WorkerMetrics:
         self._bytes = [0, 0]
         self._failures: Counter[str] = Counter()
         self._cells: dict[_Key, list[float]] = {}
+        self._known_cells: dict[tuple[Request | KafkaRequest, str, bool], list[float]] = {}
+        """Where equal requests are counted: quicker than the names that make a cell's key."""
         self._endpoints: set[str] = set()
 
-    def request(self, protocol: str, verdict: str, endpoint: str, latency: float) -> None:
-        """Count a request. `latency` is in seconds, from its head to its response's end."""
-        cell = self._cells.get((protocol, verdict, endpoint))
+    def request(self, request: Request | KafkaRequest, endpoint: str, latency: float, grpc: bool = False) -> None:
+        """Count a request. `latency` is in seconds, from its head to its response's end. `grpc`: it is a gRPC call,
+        and counts as one whatever carried it."""
+        cell = self._known_cells.get((request, endpoint, grpc))
         if cell is None:
-            cell = self._cell(protocol, verdict, endpoint)
+            protocol = request.protocol if request.protocol in _PROTOCOLS else _OTHER
+            cell = self._cell("gRPC" if grpc else protocol, request.decision.verdict, endpoint)
+            if len(self._known_cells) >= _KNOWN_CELLS:
+                self._known_cells.clear()
+            self._known_cells[request, endpoint, grpc] = cell
         cell[bisect_left(BUCKETS, latency)] += 1
         cell[-1] += latency
 
@@ -67,8 +78,8 @@ class WorkerMetrics:
         }
 
     def _cell(self, protocol: str, verdict: str, endpoint: str) -> list[float]:
-        """The cell to count in. A peer chooses what stands as its protocol: only known ones get cells of their own."""
-        key = (protocol if protocol in _PROTOCOLS else _OTHER, str(verdict), self._known(endpoint))
+        """The cell to count in."""
+        key = (protocol, str(verdict), self._known(endpoint))
         return self._cells.setdefault(key, [0] * (len(BUCKETS) + 1) + [0.0])
 
     def _known(self, endpoint: str) -> str:
@@ -112,9 +123,18 @@ class NodeMetrics:
             totals.active += snapshot["active"]
         return totals
 
-    def text(self, *, drops: Mapping[str, int], generation: int, load_errors: int, lost: int, restarts: int) -> str:
+    def text(
+        self,
+        *,
+        drops: Mapping[str, int],
+        generation: int,
+        load_errors: int,
+        lost: int,
+        restarts: int,
+        more: Iterable[Metric] = (),
+    ) -> str:
         """Prometheus' text format. `drops` are the datapath's counters; `lost` are records the supervisor lost (with
-        `on_lost`, all of them)."""
+        `on_lost`, all of them); `more` is put behind."""
         totals = self.totals()
         singles = {
             "policy_epoch": (GaugeMetricFamily, "Generation of the policy in force", generation),
@@ -128,7 +148,7 @@ class NodeMetrics:
         }
         families = [*totals.collect(), *_datapath(drops)]
         families += [kind(f"l7proxy_{name}", text, value=value) for name, (kind, text, value) in singles.items()]
-        return generate_latest(_Fixed(families)).decode()
+        return generate_latest(_Fixed([*families, *more])).decode()
 
 
 class Totals:

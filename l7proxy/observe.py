@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from l7proxy import adminclient
+from l7proxy import adminclient, cli_accelerate
 from l7proxy.adminclient import AdminError
 from l7proxy.flowfilter import PROTOCOLS, FlowFilter
 from l7proxy.flowtext import flow_text, printable
@@ -38,7 +38,10 @@ def add_commands(commands: Any) -> None:
     observe.set_defaults(handler=run_observe)
     status = commands.add_parser("status", help="whether the proxy on this node works, and with which policy")
     status.add_argument("--json", action="store_true", help="as JSON")
+    text = "of the splicing here: each connection, and which path its bytes took"
+    status.add_argument("--connections", action="store_true", help=text)
     _add_admin(status)
+    cli_accelerate.add_state_dir(status)
     status.set_defaults(handler=run_status)
 
 
@@ -77,6 +80,8 @@ def run_observe(arguments: argparse.Namespace) -> int:
 
 def run_status(arguments: argparse.Namespace) -> int:
     """Print the node's state. The exit code is 1 unless it is ready."""
+    if arguments.connections:
+        return cli_accelerate.run_connections(arguments)
     try:
         state = json.loads(b"".join(adminclient.get(arguments.admin, "/status")))
     except (AdminError, ValueError) as error:

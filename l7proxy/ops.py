@@ -7,10 +7,11 @@ bytes. A size may exceed what has arrived: the rest goes by count when it comes,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
-from policies.verdict import L7Decision
+from policies.verdict import L7Decision, Verdict
 
 
 class Direction(IntEnum):
@@ -65,22 +66,79 @@ class Abort(NamedTuple):
     reason: str
 
 
+@dataclass(slots=True, eq=False)
+class Request:
+    """What a flow record says of a request of HTTP, whatever its answer. Requests of the same bytes may share one."""
+
+    decision: L7Decision
+    method: str = ""
+    url: str = ""
+    protocol: str = "HTTP/1.1"
+    host: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Grpc(NamedTuple):
+    """What a flow record says of a gRPC call: its full service name and its method, the `status` that ended it (-1:
+    none came), and how many messages went each way."""
+
+    service: str
+    method: str
+    status: int
+    requests: int
+    responses: int
+
+
+@dataclass(slots=True, eq=False)
+class KafkaRequest:
+    """What a flow record says of a request of Kafka. Requests that ask for the same may share one.
+
+    `decision` is the one that counts for the whole: a refusal, if anything was refused. `topics` are names and what
+    became of each; `more_topics`: how many more there were. `topics` may hold an id's hexadecimal digits where no name
+    is known.
+    """
+
+    decision: L7Decision
+    api: str = ""
+    version: int = 0
+    client_id: str = ""
+    topics: tuple[tuple[str, Verdict], ...] = ()
+    more_topics: int = 0
+    groups: tuple[str, ...] = ()
+    transactional_ids: tuple[str, ...] = ()
+    protocol: str = "Kafka"
+
+
+class KafkaCall(NamedTuple):
+    """What tells one request of Kafka from another that asks for the same. `answered`: by the server."""
+
+    correlation_id: int
+    answered: bool
+
+
 class Record(NamedTuple):
     """A request has ended, or was refused: write its flow record.
 
     `started` and `ended` are in seconds of the clock that `receive` was given; `code` is the response's status
-    (0: the connection ended before one came).
+    (HTTP, 0: the connection ended before one came) or error code (Kafka, 0: none, or it was not read). `call` is what
+    this protocol adds for a single exchange.
     """
 
-    decision: L7Decision
-    method: str
-    url: str
-    protocol: str
-    host: str
-    headers: tuple[tuple[str, str], ...]
+    request: Request | KafkaRequest
     code: int
     started: float
     ended: float
+    call: Grpc | KafkaCall | None = None
+
+
+class Carried(NamedTuple):
+    """How the bytes of one direction of a connection went: past the proxy, `straight`, or `relayed` by it; and of
+    those, how many the TCP stack brought to it, and took on. The rest of the relayed ones was spliced on that hop."""
+
+    straight: int
+    relayed: int
+    by_stack_in: int
+    by_stack_out: int
 
 
 Op: TypeAlias = Pass | Drop | Inject | Need | Wait | Close | Abort | Record

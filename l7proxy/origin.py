@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 from weakref import WeakSet
 
-from l7proxy.snapshot import Snapshot
-from parsers.facts import HttpRequest
-from parsers.options import HttpOptions
-from policies.decision import L4Decision, L4Kind, L7Policy
+from l7proxy.http1_exchange import Exchange
+from l7proxy.snapshot import Settings, Snapshot
+from parsers.facts import Request
+from policies.decision import Clash, L4Decision, L4Kind, L7Policy, judging
 from policies.identity import FIRST_CIDR, FIRST_ENDPOINT, Identity, reserved
 from policies.match import RuleSet, judge_all
 from policies.model import TrafficDirection
@@ -26,19 +26,36 @@ _MAX_HEADS = 16_384
 
 
 class FlowJudge:
-    """The rules of one flow, shared by every connection between the same identities and port."""
+    """The rules of one flow, shared by every connection between the same identities and port.
 
-    __slots__ = ("__weakref__", "audit_only", "cache", "header_names", "log_headers", "options", "sets")
+    `protocol` is what they judge, of all sets the same; None if nothing restricts the flow, and everything passes.
+    """
 
-    def __init__(self, sets: Sequence[RuleSet], options: HttpOptions, log_headers: bool) -> None:
+    __slots__ = (
+        "__weakref__",
+        "audit_only",
+        "cache",
+        "calls",
+        "cut_streams",
+        "header_names",
+        "kafka",
+        "log_headers",
+        "options",
+        "protocol",
+        "sets",
+    )
+
+    def __init__(self, sets: Sequence[RuleSet], settings: Settings) -> None:
         self.sets = tuple(sets)
-        self.options = options
-        self.log_headers = log_headers
-        self.cache: dict[bytes, Any] = {}
+        self.protocol = self.sets[0].protocol if self.sets else None
+        self.options, self.kafka = settings.http, settings.kafka
+        self.log_headers, self.cut_streams = settings.flow_log.headers, settings.cut_streams
+        self.cache: dict[bytes, Exchange] = {}
+        self.calls: dict[Hashable, Any] = {}
         self.audit_only = all(one.audit_only for one in sets)
         self.header_names = frozenset[str]().union(*(one.header_names for one in sets))
 
-    def judge(self, request: HttpRequest) -> L7Decision:
+    def judge(self, request: Request) -> L7Decision:
         """The verdict of both sides' rules on one request."""
         return judge_all(self.sets, request)
 
@@ -127,9 +144,10 @@ class PolicyView:
 
     def trim(self) -> None:
         """Forget the heads that judges remember, if there are very many: clients choose how many differ."""
-        if sum(len(judge.cache) for judge in self._living) > _MAX_HEADS:
+        if sum(len(judge.cache) + len(judge.calls) for judge in self._living) > _MAX_HEADS:
             for judge in self._living:
                 judge.cache.clear()
+                judge.calls.clear()
 
     def _identity(self, number: int, address: str) -> Identity:
         """A workload or the host keeps its number. Who is outside is known by address: a new policy may name a
@@ -168,9 +186,11 @@ class PolicyView:
                 return None, decision.reason
         if not decisions:
             return None, "neither end is an endpoint of this node any more"
-        sets = [self._rule_set(decision.l7) for decision in decisions if decision.l7 is not None]
-        settings = self.snapshot.settings
-        judge = FlowJudge(sets, settings.http, settings.flow_log.headers)
+        try:
+            sets = [self._rule_set(policy) for policy in judging(decisions)]
+        except Clash as error:
+            return None, str(error)
+        judge = FlowJudge(sets, self.snapshot.settings)
         self._living.add(judge)
         return judge, ""
 

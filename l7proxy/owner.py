@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from l7proxy.limits import Limits
-from l7proxy.ops import Record
+from l7proxy.origin import Origin
+from l7proxy.recorder import ConnectionRecords
+from l7proxy.straight import Bridge
 
 if TYPE_CHECKING:
     from l7proxy.relay import Relay
@@ -20,11 +22,17 @@ class Owner(Protocol):
     refuse_with_503: bool
     loop: asyncio.AbstractEventLoop
 
-    def record(self, relay: Relay, record: Record) -> None:
-        """A request has ended: log and count it."""
+    def records(self, origin: Origin) -> ConnectionRecords:
+        """What logs and counts the requests of a connection."""
 
     def upstream_failed(self, relay: Relay, reason: str) -> None:
         """The server could not be reached: count it."""
+
+    def spliced(self, descriptor: int) -> bool:
+        """Whether a socket's bytes may come past the stack, where `splice` does not see them."""
+
+    def bridge(self, source: int, sink: int) -> Bridge | None:
+        """For what is read of one socket and written to another; None if the kernel cannot."""
 
     def closed(self, relay: Relay) -> None:
         """Both sockets are gone."""

@@ -10,13 +10,16 @@ from collections.abc import Callable
 
 _ROUNDS = 16
 """Pipefuls moved in one callback before others have their turn."""
+_IN_VAIN = 3
+"""How often in a row a socket may be called readable while `splice` finds nothing in it."""
 
 
 class Pump:
     """Moves up to `size` bytes from one socket to another; their transports must be quiet meanwhile.
 
-    `done(moved, error)` is called once: when all is moved, when the source has no more (FIN, or an error), or with
-    the error that ended it. At most `buffer` bytes are in the pipe. Raises OSError if no pipe can be had.
+    `done(moved, error)` is called once: when all is moved, when the source has no more (FIN, or an error), with the
+    error that ended it, or when it is `useless`: the source is one that only `recv` reads, because a sockmap that is
+    not ours carries its bytes. At most `buffer` bytes are in the pipe. Raises OSError if no pipe can be had.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class Pump:
         self._out, self._in, self._source, self._sink = _descriptors(source, sink)
         with contextlib.suppress(PermissionError):
             fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, buffer)
+        self._vain, self.useless = 0, False
         self._running = True
         self._loop.add_reader(self._source, self._turn)
         self._writing = False
@@ -68,7 +72,12 @@ class Pump:
         try:
             size = os.splice(self._source, self._in, min(self._left, self._buffer))
         except BlockingIOError:
+            self._vain += 1
+            if self._vain > _IN_VAIN:
+                self.useless = True
+                self._finish()
             return False
+        self._vain = 0
         if not size:
             self._finish()
             return False

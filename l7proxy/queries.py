@@ -8,15 +8,18 @@ from typing import Any
 
 from l7proxy.identities import IdentityError, IdentityTable
 from parsers import http1
-from parsers.facts import HttpRequest
+from parsers.facts import HttpRequest, KafkaRequest, Request
 from parsers.options import HttpOptions
-from policies.explain import Query
+from policies.explain import Query, Refusal
 from policies.identity import NAMESPACE_LABEL, Identity
+from policies.kafka_apis import NEVER, find_api, unknown_api
 from policies.model import TrafficDirection
 from policies.verdict import Verdict
 
-_KEYS = ("direction", "source", "destination", "port", "protocol", "http", "expect")
+_KEYS = ("direction", "source", "destination", "port", "protocol", "http", "grpc", "kafka", "expect")
 _HTTP = ("method", "path", "host", "headers")
+_GRPC = ("service", "method", "host", "metadata")
+_KAFKA = ("api", "version", "client_id", "topic", "group", "transactional_id")
 _ENDS = ("endpoint", "labels", "ip", "entity")
 _PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP", "ICMPV6")
 
@@ -36,24 +39,37 @@ class Reader:
         """The query in decoded JSON, and the verdict it expects, if it says so. Raises QueryError.
 
         Source and destination are objects with one of `endpoint`, `labels` (beside it `namespace` and `named_ports`),
-        `ip` or `entity`. `protocol` is TCP unless given; `direction` ingress, egress, or absent for both.
+        `ip` or `entity`. `protocol` is TCP unless given; `direction` ingress, egress, or absent for both. The request
+        is `http`, `grpc` or `kafka`, or there is none.
         """
         fields = _mapping(value, "", _KEYS, ("source", "destination"))
         source, destination = self._end(fields["source"], "source"), self._end(fields["destination"], "destination")
         protocol = _choice(fields.get("protocol", "TCP"), "protocol", _PROTOCOLS)
         direction = fields.get("direction")
-        head = _Head(fields["http"], self._options) if fields.get("http") is not None else None
+        request, refusal = self._request(fields)
         query = Query(
             source,
             destination,
             protocol,
             _port(fields, protocol),
-            head.request if head is not None else None,
+            request,
             None if direction is None else TrafficDirection(_choice(direction, "direction", tuple(TrafficDirection))),
-            head.refusal if head is not None else None,
+            refusal,
         )
         expect = fields.get("expect")
         return query, None if expect is None else Verdict(_choice(expect, "expect", tuple(Verdict)))
+
+    def _request(self, fields: Mapping[str, Any]) -> tuple[Request | None, Refusal | None]:
+        given = [key for key in ("http", "grpc", "kafka") if fields.get(key) is not None]
+        if len(given) > 1:
+            raise QueryError(f"{' and '.join(given)} exclude each other")
+        if not given:
+            return None, None
+        value = fields[given[0]]
+        if given[0] == "kafka":
+            return _kafka(value)
+        head = _Head(_call(value) if given[0] == "grpc" else value, self._options)
+        return head.request, head.refusal
 
     def _end(self, value: object, key: str) -> Identity:
         fields = _mapping(value, key, (*_ENDS, "namespace", "named_ports"))
@@ -99,15 +115,44 @@ def _port(fields: Mapping[str, Any], protocol: str) -> int:
     return 0
 
 
+def _call(grpc: object) -> object:
+    """A gRPC call as the HTTP request that it is, ``POST /service/method``."""
+    call = _mapping(grpc, "grpc", _GRPC, ("service", "method"))
+    metadata = _list(call.get("metadata", []), "grpc.metadata")
+    for key in ("service", "method"):
+        _line(call[key], f"grpc.{key}")
+    for one in metadata:
+        _field(one, "grpc.metadata")
+    path = f"/{call['service']}/{call['method']}"
+    return {"method": "POST", "path": path, "headers": metadata, "host": call.get("host")}
+
+
+def _kafka(value: object) -> tuple[KafkaRequest, Refusal]:
+    """A Kafka request, and why the proxy refuses it whatever the rules say. Without a topic it is about all of them."""
+    fields = _mapping(value, "kafka", _KAFKA, ("api",))
+    text = _text(fields["api"], "kafka.api")
+    api = find_api(text)
+    if api is None:
+        raise QueryError(f"kafka.api: {unknown_api(text)}")
+    version = _number(fields.get("version", api.high), "kafka.version", 0)
+    names = {key: _name(fields[key], f"kafka.{key}") for key in _KAFKA[2:] if fields.get(key) is not None}
+    refusal = None
+    if api.key in NEVER:
+        refusal = f"{api.name} is for controllers alone"
+    elif not api.knows(version):
+        refusal = f"{api.name} {version} is not known (versions {api.low} to {api.high} are)"
+    return KafkaRequest(api.key, version, **names, every_topic="topic" not in names), lambda _: refusal
+
+
 class _Head:
     """A request as the head a client would send, read by the proxy's own parser."""
 
     def __init__(self, value: object, options: HttpOptions) -> None:
         fields = _mapping(value, "http", _HTTP)
-        method, path = _line(fields.get("method", "GET"), "method"), _line(fields.get("path", "/"), "path")
-        lines = [_field(one) for one in _list(fields.get("headers", []), "http.headers")]
+        method, path = _line(fields.get("method", "GET"), "http.method"), _line(fields.get("path", "/"), "http.path")
+        lines = [_field(one, "http.headers") for one in _list(fields.get("headers", []), "http.headers")]
         if fields.get("host") is not None:
-            lines.insert(0, f"Host: {_line(fields['host'], 'host')}")
+            lines.insert(0, f"Host: {_line(fields['host'], 'http.host')}")
         # HTTP/1.0 asks for no Host: a query without one is about every host.
         named = any(line.lower().startswith("host:") for line in lines)
         head = "\r\n".join([f"{method} {path} HTTP/1.{int(named)}", *lines, "", ""])
@@ -122,7 +167,7 @@ class _Head:
     def _read(self, watched: frozenset[str]) -> HttpRequest:
         http1.find_head(self._head, 0, 0, self._options)
         found = http1.parse_request(self._head, self._options, watched)
-        return HttpRequest(found.method, found.path, found.host, headers=http1.headers(self._head))
+        return HttpRequest(found.method, found.path, found.host, headers=http1.headers(self._head), target=found.target)
 
     def refusal(self, watched: frozenset[str]) -> str | None:
         """Why the proxy refuses the head, or None."""
@@ -134,22 +179,29 @@ class _Head:
         return self._refusal
 
 
-def _field(value: object) -> str:
+def _field(value: object, key: str) -> str:
     match value:
         case [str(name), str(text)]:
-            return f"{_line(name, 'headers')}: {_line(text, 'headers')}"
-    raise QueryError(f"http.headers: {value!r} is not [name, value]")
+            return f"{_line(name, key)}: {_line(text, key)}"
+    raise QueryError(f"{key}: {value!r} is not [name, value]")
 
 
 def _line(value: object, key: str) -> str:
     """A text as it is on the wire: its UTF-8 bytes, read as latin-1."""
-    text = _text(value, f"http.{key}")
+    text = _text(value, key)
     if "\r" in text or "\n" in text:
-        raise QueryError(f"http.{key}: holds the end of a line")
+        raise QueryError(f"{key}: holds the end of a line")
     try:
         return text if text.isascii() else text.encode().decode("latin-1")
     except UnicodeEncodeError:
-        raise QueryError(f"http.{key}: {text!r} is no text") from None
+        raise QueryError(f"{key}: {text!r} is no text") from None
+
+
+def _name(value: object, key: str) -> str:
+    text = _text(value, key)
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise QueryError(f"{key}: {text!r} is no text")
+    return text
 
 
 def _list(value: object, key: str) -> list[Any]:

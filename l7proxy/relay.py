@@ -9,57 +9,38 @@ from time import monotonic
 from l7proxy.conversation import Conversation
 from l7proxy.half import PUMP_FROM, Half, Side
 from l7proxy.listener import reset
-from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, Need, Op, Pass, Record, Wait
+from l7proxy.ops import Abort, Close, Direction, Drop, Inject, Need, Op, Pass, Record, Wait
 from l7proxy.origin import Origin
 from l7proxy.owner import Owner
-from l7proxy.progress import Progress
-from l7proxy.upstream import dial
+from l7proxy.straight import look, waits
+from l7proxy.timeouts import Progress
+from l7proxy.upstream import Dial
 
 REQUEST, RESPONSE = Direction.REQUEST, Direction.RESPONSE
-_LINGER = 2.0
-"""Seconds in which a client may still read our last words while what it sends is thrown away."""
 
 
 class Relay:
     """Carries one connection. Fails closed: an error inside it resets both sides."""
 
-    __slots__ = (
-        "client",
-        "connecting",
-        "conversation",
-        "early",
-        "early_size",
-        "encoder",
-        "flooded",
-        "half",
-        "head_since",
-        "last",
-        "lingering",
-        "open",
-        "origin",
-        "owner",
-        "progress",
-        "requests",
-        "responses",
-        "server",
-    )
-
     def __init__(self, owner: Owner, origin: Origin, conversation: Conversation) -> None:
         self.owner, self.origin = owner, origin
         self.conversation = conversation
+        self.records = owner.records(origin)
         self.requests, self.responses = Half(REQUEST), Half(RESPONSE)
         self.half = (self.requests, self.responses)
+        self.requests.other, self.responses.other = self.responses, self.requests
         self.client: asyncio.Transport | None = None
         self.server: asyncio.Transport | None = None
-        self.connecting: asyncio.Task[None] | None = None
+        self.dial: Dial | None = None
+        self.dialled = False
         self.early: list[bytes] = []
         self.early_size = 0
-        self.encoder: object | None = None
         self.last = monotonic()
         self.head_since = self.lingering = 0.0
         self.open = 0
         self.flooded = False
         self.progress = Progress()
+        self._pumping = owner, self._pumped
 
     # -- the sockets ---------------------------------------------------------------------------------------------
 
@@ -71,11 +52,17 @@ class Relay:
 
     def side(self, direction: Direction) -> asyncio.Protocol:
         """The callbacks for the socket that is read in `direction`."""
-        return Side(self, direction)
+        return Side(self, self.half[direction])
 
-    def _attach_server(self, transport: asyncio.Transport) -> None:
-        self.server = self.responses.source = self.requests.sink = transport
+    def connected(self, transport: asyncio.Transport) -> None:
+        """The server's socket is ready."""
+        self.dial = None
+        if self.client is None or self.lingering:
+            transport.set_protocol(asyncio.Protocol())  # Its end is none of ours.
+            transport.abort()
+            return
         self.open += 1
+        self.server = self.responses.source = self.requests.sink = transport
         transport.set_write_buffer_limits(self.owner.limits.buffered_bytes)
         if self.early:
             transport.write(b"".join(self.early))
@@ -83,67 +70,96 @@ class Relay:
         self._finish_half(self.requests)
         self._adjust(self.requests)
 
-    def arrived(self, direction: Direction, data: bytes) -> None:
-        """Bytes were read. What was allowed by count goes on at once; the rest is put to the conversation."""
-        half = self.half[direction]
-        half.total += len(data)
+    def arrived(self, half: Half, data: bytes) -> None:
+        """Bytes were read. Fails closed whatever the failure is."""
+        size = len(data)
+        half.total += size
         self.last = now = monotonic()
+        try:
+            if half.busy or self.lingering:
+                self.more(half, data, now)
+                return
+            # The hot path: nothing waits in this direction, and most likely all of the new bytes may pass.
+            ops = self.conversation.receive(half.direction, data, False, now)
+            sink, count = half.sink, len(ops)
+            if 0 < count < 3 and sink is not None and not half.other.waiting:
+                op, first = ops[-1], ops[0]
+                if type(op) is Pass and op.size == size and (count == 1 or type(first) is Record):
+                    if type(first) is Record:
+                        self.records.add(first)
+                    sink.write(data)
+                    return
+            self._perform(half, data, ops, now)
+            self._wake(half.other, now)
+            self._adjust(half)
+        except Exception as error:
+            self.failed(error)
+
+    def more(self, half: Half, data: bytes, now: float) -> None:
+        """Bytes behind others. What was allowed by count goes on at once; the rest is put to the conversation."""
+        if half.straight is not None and half.straight.opened and waits(self, half, data):
+            return
         if half.credit >= len(data):
             half.credit -= len(data)
             self._send(half, data)
             if half.credit >= PUMP_FROM:
                 # Once what was just written has left: the loop writes at the end of its turn.
-                self.owner.loop.call_soon(half.start_pump, self.owner.limits.buffered_bytes, self._pumped)
+                self.owner.loop.call_soon(half.start_pump, *self._pumping)
             if half.credit or half.eof:
                 self._adjust(half)
                 return
             data = b""
-        self._put(half, data, now)
+        self._take(half, data, now)
 
-    def _put(self, half: Half, data: bytes, now: float) -> None:
-        """`_take`, failing closed whatever the failure is."""
+    def failed(self, error: Exception) -> None:
+        """Something is wrong in here: fail closed."""
+        context = {"message": "a conversation failed; its connection is reset", "exception": error}
+        self.owner.loop.call_exception_handler(context)
+        self.abort()
+
+    def put(self, half: Half, now: float) -> None:
+        """`_take` what waits, failing closed."""
         try:
-            self._take(half, data, now)
+            self._take(half, b"", now)
         except Exception as error:
-            context = {"message": "a conversation failed; its connection is reset", "exception": error}
-            self.owner.loop.call_exception_handler(context)
-            self.abort()
+            self.failed(error)
 
     def _pumped(self, half: Half, error: OSError | None) -> None:
         self.last = now = monotonic()
         if error is not None:
             self.abort()
         elif not half.credit:
-            self._put(half, b"", now)
+            self.put(half, now)
 
-    def ended(self, direction: Direction) -> None:
+    def ended(self, half: Half) -> None:
         """FIN was read."""
-        half = self.half[direction]
-        half.eof = True
         self.last = now = monotonic()
+        look(self, now)
+        half.eof = half.busy = True
         if self.lingering:
-            self._close_now()
+            self.close_now()
             return
-        self._put(half, b"", now)
+        self.put(half, now)
         self._finish_half(half)
+        if self.responses.waiting and self.requests.eof and self.responses.eof:
+            self.close_now()  # Nothing will move it any more.
 
-    def lost(self, direction: Direction, error: Exception | None) -> None:
+    def lost(self, half: Half, error: Exception | None) -> None:
         """A socket is closed. With an error (RST) the other side is reset too."""
         self.open -= 1
         self.requests.stop_pump()
         self.responses.stop_pump()
-        half = self.half[direction]
-        half.source = self.half[1 - direction].sink = None
-        other = self.server if direction is REQUEST else self.client
-        if self.lingering and direction is RESPONSE:
-            pass  # We have closed it ourselves; the client may still read what is queued for it.
-        elif error is not None or not (half.eof and self.half[1 - direction].finished):
+        half.source = half.other.sink = None
+        other = self.server if half is self.requests else self.client
+        if half is self.responses and (self.lingering or (half.eof and half.pending)):
+            pass  # The client may still read what is queued for it, or make room for what the server said last.
+        elif error is not None or not (half.eof and half.other.finished):
             reset(other)
         elif other is not None:
             other.close()
-        if direction is REQUEST:
+        if half is self.requests:
             self.client = None
-            self._cancel_connect()
+            self._cancel_dial()
         else:
             self.server = None
         if self.open == 0:
@@ -151,7 +167,7 @@ class Relay:
 
     def _over(self) -> None:
         try:
-            self._apply([op for op in self.conversation.finish(monotonic()) if isinstance(op, Record)])
+            self.apply([op for op in self.conversation.finish(monotonic()) if isinstance(op, Record)])
         finally:
             self.owner.closed(self)
 
@@ -173,22 +189,27 @@ class Relay:
             half.pending = data
         else:
             self._judge(half, data, now)
-            self._wake(self.half[1 - half.direction], now)
+            self._wake(half.other, now)
         self._adjust(half)
 
     def _judge(self, half: Half, data: bytes, now: float) -> None:
         half.need, half.waiting = 0, False
+        self._perform(half, data, self.conversation.receive(half.direction, data, half.eof, now), now)
+
+    def _perform(self, half: Half, data: bytes, ops: Sequence[Op], now: float) -> None:
+        """Carry out what the conversation says of `data`, which is all that waits in this direction."""
         position = 0
-        for op in self.conversation.receive(half.direction, data, half.eof, now):
+        for op in ops:
             if isinstance(op, Pass):
                 position = self._pass(half, data, position, op.size)
             elif isinstance(op, Record):
-                self.owner.record(self, op)
+                self.records.add(op)
             else:
                 position = self._other(half, data, position, op)
             if self.lingering:
                 return
         half.pending = data[position:] if position else data
+        half.busy = bool(half.pending or half.credit or half.dropping or half.need or half.waiting or half.eof)
         self._note_head(now)
 
     def _pass(self, half: Half, data: bytes, position: int, size: int) -> int:
@@ -233,7 +254,7 @@ class Relay:
     def _send(self, half: Half, data: bytes) -> None:
         if half.sink is not None:
             half.sink.write(data)
-        elif half.direction is REQUEST and not self.lingering:
+        elif half.direction is REQUEST and not (self.lingering or self.responses.eof):
             self.early.append(data)
             self.early_size += len(data)
             self._want_server()
@@ -243,21 +264,20 @@ class Relay:
         if not half.eof or half.finished or half.pending or self.lingering:
             return
         if half.sink is None:
-            if half.direction is REQUEST and self.connecting is None and self.client is not None:
+            if half.direction is REQUEST and not self.dialled and self.client is not None:
                 # FIN before any request was allowed: the server never hears of this connection.
-                self._close_now()
+                self.close_now()
             return
         half.finished = True
         if self.requests.finished and self.responses.finished:
-            self._close_now()
+            self.close_now()
         elif half.sink.can_write_eof():
             half.sink.write_eof()
 
     # -- back-pressure -------------------------------------------------------------------------------------------
 
-    def choke(self, direction: int, choked: bool) -> None:
-        """The sink of `direction` is full, or has room again."""
-        half = self.half[direction]
+    def choke(self, half: Half, choked: bool) -> None:
+        """The sink of a direction is full, or has room again."""
         half.choked = choked
         if self.flooded and not self.responses.choked:
             self.flooded = False
@@ -273,44 +293,42 @@ class Relay:
     # -- the upstream --------------------------------------------------------------------------------------------
 
     def _want_server(self) -> None:
-        if self.connecting is None and self.server is None and not self.lingering:
-            self.connecting = self.owner.loop.create_task(self._connect())
-
-    async def _connect(self) -> None:
+        if self.dialled or self.lingering:
+            return
+        self.dialled = True
         origin, owner = self.origin, self.owner
-        try:
-            timeout, keep_port = owner.limits.connect_timeout, not origin.flow.host_server
-            sock = await dial(owner.mark, origin.client, origin.server, timeout, keep_port=keep_port)
-            transport, _ = await owner.loop.create_connection(lambda: self.side(RESPONSE), sock=sock)
-        except (OSError, TimeoutError) as error:
-            self._unreachable(str(error) or "connect timed out")
-            return
-        if self.client is None or self.lingering:
-            transport.set_protocol(asyncio.Protocol())  # Never attached, so its end is none of ours.
-            transport.abort()
-            return
-        self._attach_server(transport)
+        self.dial = Dial(
+            owner.loop,
+            owner.mark,
+            origin.client,
+            origin.server,
+            timeout=owner.limits.connect_timeout,
+            keep_port=not origin.flow.host_server,
+            protocol=lambda: Side(self, self.responses),
+            failed=self._unreachable,
+        )
 
     def _unreachable(self, reason: str) -> None:
         self.owner.upstream_failed(self, reason)
         if self.client is None:
             return
         if self.owner.refuse_with_503:
-            self._apply(self.conversation.upstream_failed(reason, monotonic()))
+            self.apply(self.conversation.upstream_failed(reason, monotonic()))
         else:
             self.abort()
 
-    def _cancel_connect(self) -> None:
-        if self.connecting is not None and not self.connecting.done() and self.server is None:
-            self.connecting.cancel()
+    def _cancel_dial(self) -> None:
+        if self.dial is not None:
+            self.dial.cancel()
+            self.dial = None
 
     # -- endings -------------------------------------------------------------------------------------------------
 
-    def _apply(self, ops: Sequence[Op]) -> None:
-        """Operations that come with no bytes: words for the client, records, an ending."""
+    def apply(self, ops: Sequence[Op]) -> None:
+        """Carry out operations that come with no bytes: words for the client, records, an ending."""
         for op in ops:
             if isinstance(op, Record):
-                self.owner.record(self, op)
+                self.records.add(op)
             else:
                 self._other(self.responses, b"", 0, op)
 
@@ -318,7 +336,11 @@ class Relay:
         """Our last words are queued: send FIN behind them, and throw away what the client still sends, so that its
         kernel does not answer unread bytes with a reset that would destroy those words."""
         self.lingering = monotonic()
-        self._close_server()
+        self._cancel_dial()
+        self.requests.drop_pump()
+        self.early, self.early_size = [], 0
+        if self.server is not None:
+            self.server.close()
         client = self.client
         if client is None:
             return
@@ -330,25 +352,19 @@ class Relay:
         self.requests.pause(False)
         client.write_eof()
 
-    def _close_now(self) -> None:
+    def close_now(self) -> None:
+        """Close both sides behind what is queued for them."""
         self.lingering = self.lingering or monotonic()
         for transport in (self.client, self.server):
             if transport is not None:
                 transport.close()
-
-    def _close_server(self) -> None:
-        self._cancel_connect()
-        self.requests.drop_pump()
-        self.early, self.early_size = [], 0
-        if self.server is not None:
-            self.server.close()
 
     def abort(self) -> None:
         """Reset both sides at once."""
         self.lingering = self.lingering or monotonic()
         self.requests.stop_pump()
         self.responses.stop_pump()
-        self._cancel_connect()
+        self._cancel_dial()
         reset(self.client)
         reset(self.server)
 
@@ -360,37 +376,25 @@ class Relay:
         elif not self.head_since:
             self.head_since = now
 
-    def tick(self, now: float) -> None:
-        """Once a second: the time-outs."""
-        limits = self.owner.limits
-        if self.progress.look(self.half, now):
-            self.last = now
-        idle = now - self.last > limits.idle_timeout
-        if self.progress.stuck(now) > limits.idle_timeout:
-            self.abort()
-        elif self.lingering:
-            if now - self.lingering > _LINGER:
-                self._close_now()
-        elif self.head_since and now - self.head_since > limits.head_timeout:
-            self._apply(self.conversation.head_timeout(now))
-        elif idle and (self.conversation.idle or self.requests.credit > FOREVER // 2):
-            self._close_now()
-        elif idle and (self.requests.credit or self.requests.dropping):
-            self.abort()  # The client owes the rest of a body.
-
     def stop(self) -> None:
-        """Graceful end: at once between messages, else behind the last response in flight."""
-        if self.conversation.idle:
-            self._close_now()
+        """Graceful end: at once between messages if there is nothing to be said, else behind our last words, or behind
+        the last response in flight."""
+        if self.lingering:
+            return
+        look(self, monotonic())
+        at_once = self.conversation.idle
+        ops = self.conversation.draining(monotonic())
+        if at_once and not any(isinstance(op, Inject) for op in ops):
+            self.close_now()
         else:
-            self._apply(self.conversation.draining(monotonic()))
+            self.apply(ops)
 
     def rejudge(self, locate: Callable[[Origin], Origin | None]) -> None:
-        """A new policy: other rules from the next message on, or the end if the flow is no longer allowed at all."""
+        """A new policy: other rules from the next message on; the end, if none, or another protocol's, hold for it."""
         origin = locate(self.origin)
-        if origin is None or origin.judge is None:
+        if origin is None or origin.judge is None or origin.judge.protocol not in (None, self.conversation.protocol):
             self.abort()
             return
         self.origin = origin
         self.conversation.judge = origin.judge
-        self.encoder = None
+        self.records = self.owner.records(origin)

@@ -11,7 +11,7 @@ import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from policies.document import Node, Problem
 
@@ -43,7 +43,7 @@ def read(
     """
     values: dict[str, Any] = {}
     given = mapping(node, problems) if node is not None else {}
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(cast(Any, cls)) if field.init}
     unknown_keys(given, fields, problems)
     hints = get_type_hints(cls)
     for name, field in fields.items():

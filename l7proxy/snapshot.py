@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from l7proxy.config import FlowLogConfig
 from l7proxy.limits import Limits
-from parsers.options import HttpOptions
+from parsers.options import HttpOptions, KafkaOptions
 from policies.identity import Identity
 from policies.model import Policy
 
@@ -20,10 +20,12 @@ class Settings:
     node_audit: bool
     allow_localhost: bool
     refuse_upstream_with_503: bool
+    cut_streams: bool
     mark: int
     limits: Limits
     http: HttpOptions
     flow_log: FlowLogConfig
+    kafka: KafkaOptions = field(default_factory=KafkaOptions)
 
 
 @dataclass(frozen=True, slots=True)

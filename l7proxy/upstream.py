@@ -6,52 +6,96 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 from l7proxy.listener import upstream, upstream_any_port
 
 _TAKEN = frozenset({errno.EADDRNOTAVAIL, errno.EADDRINUSE})
 
 
-async def dial(
-    mark: int, client: tuple[str, int], server: tuple[str, int], timeout: float, *, keep_port: bool = True
-) -> socket.socket:
-    """A connected socket; with `keep_port` from the client's own port, if that is free. Raises OSError, or
-    TimeoutError after `timeout` seconds."""
-    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-    async with asyncio.timeout(timeout):
-        if not keep_port:
-            return await _connect(upstream_any_port(family, mark, client[0]), server)
-        sock = upstream(family, mark, client)
+class Dial:
+    """One attempt to connect; with `keep_port` from the client's own port, if that is free.
+
+    `protocol` is asked for the connection's callbacks once it is there, and hears of it by its `connection_made`;
+    `failed(reason)` is called, later, if there will be none, after `timeout` seconds at the latest. By callbacks, not
+    in a task: that would cost as much as the connection. (And the loop's own sock_connect asks a thread to look the
+    address up.)
+    """
+
+    __slots__ = ("_failed", "_loop", "_made", "_protocol", "_retry", "_server", "_sock", "_timer")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        mark: int,
+        client: tuple[str, int],
+        server: tuple[str, int],
+        *,
+        timeout: float,
+        keep_port: bool,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._loop, self._server = loop, server
+        self._protocol, self._failed = protocol, failed
+        self._made: asyncio.Task[object] | None = None
+        self._sock: socket.socket | None = None
+        self._timer = loop.call_later(timeout, self._end, "connect timed out")
+        family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+        # The client's port may be in use towards this very server: by the client itself, if it is on this host.
+        any_port = partial(upstream_any_port, family, mark, client[0])
+        self._retry: Callable[[], socket.socket] | None = any_port if keep_port else None
+        self._try(partial(upstream, family, mark, client) if keep_port else any_port)
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more. A connection that is just being handed over is told so by its protocol."""
+        self._timer.cancel()
+        if self._sock is not None:
+            self._loop.remove_writer(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+    def _try(self, make: Callable[[], socket.socket]) -> None:
         try:
-            return await _connect(sock, server)
+            self._sock = sock = make()
+            code = sock.connect_ex(self._server)
         except OSError as error:
-            # The client's port is in use towards this very server: by the client itself, if it is on this host.
-            if error.errno not in _TAKEN:
-                raise
-        return await _connect(upstream_any_port(family, mark, client[0]), server)
-
-
-async def _connect(sock: socket.socket, server: tuple[str, int]) -> socket.socket:
-    """Connect, or close the socket and raise. (The loop's own sock_connect asks a thread to look the address up: half
-    of what a new connection would cost.)"""
-    try:
-        code = sock.connect_ex(server)
+            self._loop.call_soon(self._end, str(error))
+            return
         if code == errno.EINPROGRESS:
-            await _writable(sock)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+            self._loop.add_writer(sock.fileno(), self._writable)
+        else:
+            self._loop.call_soon(self._answered, code)
 
+    def _writable(self) -> None:
+        sock = cast(socket.socket, self._sock)
+        self._loop.remove_writer(sock.fileno())
+        self._answered(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
-async def _writable(sock: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    writable = asyncio.Event()
-    loop.add_writer(sock.fileno(), writable.set)
-    try:
-        await writable.wait()
-    finally:
-        loop.remove_writer(sock.fileno())
+    def _answered(self, code: int) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        if code in _TAKEN and self._retry is not None:
+            retry, self._retry = self._retry, None
+            sock.close()
+            self._try(retry)
+        elif code:
+            self._end(os.strerror(code))
+        else:
+            self._timer.cancel()
+            self._sock = None
+            # Not create_connection: uvloop's would close the descriptor twice if the connection ended before that
+            # returned, the second time perhaps as somebody else's.
+            self._made = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, sock))
+            self._made.add_done_callback(self._handed_over)
+
+    def _handed_over(self, task: asyncio.Task[object]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(str(error))
+
+    def _end(self, reason: str) -> None:
+        self.cancel()
+        self._failed(reason)

@@ -13,24 +13,30 @@ import signal
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from time import monotonic, time
 from typing import cast
 
 import uvloop
 
 from l7proxy.control import FrameReader, Kind, frame
+from l7proxy.detect import converse
 from l7proxy.flowjson import ConnectionEncoder, FlowEncoder
 from l7proxy.flowlog import BatchSink
-from l7proxy.http1 import Http1Conversation
+from l7proxy.kafka_known import KafkaKnown
 from l7proxy.listener import listen, reset
 from l7proxy.metrics import WorkerMetrics
-from l7proxy.ops import Direction, Record
+from l7proxy.ops import Direction
 from l7proxy.origin import Origin, PolicyView, UnknownFlow
+from l7proxy.recorder import ConnectionRecords, Recorder
 from l7proxy.relay import Relay
 from l7proxy.snapshot import Snapshot
+from l7proxy.timeouts import enforce
 from sockmap.flows import FlowTable, ListenerTable
+from sockmap.splice_bridge import Bridge, Bridges
 
 log = logging.getLogger("l7proxy.worker")
 _PR_SET_PDEATHSIG = 1
@@ -61,8 +67,16 @@ class _Accepting(asyncio.Protocol):
 class Worker:
     """Everything one process holds. It is an Owner of relays."""
 
-    def __init__(self, index: int, flows: FlowTable, listeners: ListenerTable, control: socket.socket) -> None:
+    def __init__(
+        self,
+        index: int,
+        flows: FlowTable,
+        listeners: ListenerTable,
+        control: socket.socket,
+        bridges: Bridges | None = None,
+    ) -> None:
         self.index, self._flows, self._listeners = index, flows, listeners
+        self._bridges = bridges
         self._control_socket = control
         self._control: asyncio.Transport | None = None
         self.loop = asyncio.get_running_loop()
@@ -76,7 +90,8 @@ class Worker:
         self._taking = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
-        self._clock_offset = time() - monotonic()
+        self._recorder = Recorder(self.sink, self.metrics)
+        self._recorder.clock_offset = time() - monotonic()
         self._refused = 0
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -88,15 +103,15 @@ class Worker:
         self._control = transport
         ticks = self.loop.create_task(self._ticks())
         await self.stopped.wait()
-        ticks.cancel()
         await self._drain()
+        ticks.cancel()
         self._report()
         # What the supervisor has not read yet are records.
         self._control.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._control_gone.wait(), _LAST_WORDS)
 
-    def _command(self, kind: Kind, body: bytes) -> None:
+    def _command(self, kind: Kind, body: memoryview) -> None:
         if kind is Kind.SNAPSHOT:
             task = self.loop.create_task(self._take_snapshot(pickle.loads(body)))  # noqa: S301 -- our own supervisor's
             self._tasks.add(task)
@@ -114,6 +129,8 @@ class Worker:
         settings = snapshot.settings
         self.limits, self.mark = settings.limits, settings.mark
         self.refuse_with_503 = settings.refuse_upstream_with_503
+        if self.view is None:
+            self.kafka = KafkaKnown(settings.kafka.known_topics, settings.kafka.sessions)
         self.view = PolicyView(snapshot)
         self._encode = FlowEncoder(settings.node_name, settings.flow_log)
         self._each(lambda relay: relay.rejudge(self._locate))
@@ -155,12 +172,12 @@ class Worker:
         next_second = monotonic() + 1
         while True:
             await asyncio.sleep(0.05)
-            self.sink.flush()
+            self._flush()
             now = monotonic()
             if now >= next_second:
                 next_second = now + 1
-                self._clock_offset = time() - now
-                self._each(lambda relay: relay.tick(monotonic()))
+                self._recorder.clock_offset = time() - now
+                self._each(lambda relay: enforce(relay, monotonic()))
                 self._tidy()
                 self._report()
 
@@ -182,14 +199,18 @@ class Worker:
         if self._control is not None and not self._control.is_closing():
             self._control.write(data)
 
-    def _send_flows(self, batch: bytes, records: int) -> bool:
+    def _send_flows(self, lines: list[bytes]) -> bool:
         if self._control is None or self._control.get_write_buffer_size() > _MAX_UNSENT:
             return False
-        self.send(frame(Kind.FLOWS, struct.pack("<I", records) + batch))
+        self.send(frame(Kind.FLOWS, struct.pack("<I", len(lines)), *lines))
         return True
 
-    def _report(self) -> None:
+    def _flush(self) -> None:
+        self._recorder.work()
         self.sink.flush()
+
+    def _report(self) -> None:
+        self._flush()
         self.metrics.active = len(self.relays)
         self.metrics.lost = self.sink.lost
         self.send(frame(Kind.METRICS, json.dumps(self.metrics.snapshot()).encode()))
@@ -216,7 +237,7 @@ class Worker:
             self._refuse(transport, "see above")
             return None
         self.by_endpoint[origin.endpoint] += 1
-        relay = Relay(self, origin, Http1Conversation(origin.judge))
+        relay = Relay(self, origin, converse(origin.judge, self.kafka, origin.server, origin.source.number))
         self.relays[relay] = origin.endpoint
         return relay
 
@@ -241,19 +262,14 @@ class Worker:
 
     # -- what relays say (Owner) ---------------------------------------------------------------------------------
 
-    def record(self, relay: Relay, record: Record) -> None:
-        """Log and count a request."""
-        encoder = relay.encoder
-        if encoder is None:
-            encoder = relay.encoder = self._connection_encoder(relay.origin)
-        assert isinstance(encoder, ConnectionEncoder)  # noqa: S101 -- made one line above
-        self.sink.add(encoder.l7(record, record.ended + self._clock_offset))
-        latency = record.ended - record.started
-        self.metrics.request(record.protocol, record.decision.verdict, relay.origin.endpoint, latency)
-
-    def _connection_encoder(self, origin: Origin) -> ConnectionEncoder:
+    def records(self, origin: Origin) -> ConnectionRecords:
+        """What logs and counts the requests of a connection."""
         names = self.view.snapshot.endpoints if self.view else {}
-        return self._encode.connection(
+        return ConnectionRecords(self._recorder, origin.endpoint, partial(self._encoder, self._encode, names, origin))
+
+    @staticmethod
+    def _encoder(encode: FlowEncoder, names: Mapping[int, str], origin: Origin) -> ConnectionEncoder:
+        return encode.connection(
             source=(origin.source, origin.flow.src_endpoint, names.get(origin.flow.src_endpoint, "")),
             destination=(origin.destination, origin.flow.dst_endpoint, names.get(origin.flow.dst_endpoint, "")),
             client=origin.client,
@@ -265,6 +281,14 @@ class Worker:
         log.info("upstream %s:%d: %s", *relay.origin.server, reason)
         self.metrics.upstream_failed(relay.origin.endpoint)
 
+    def spliced(self, descriptor: int) -> bool:
+        """Whether the kernel puts what comes to this socket into a queue of its own, or may."""
+        return self._bridges is not None and self._bridges.holds(descriptor)
+
+    def bridge(self, source: int, sink: int) -> Bridge | None:
+        """For what is read of one socket and written to another; None if the kernel cannot."""
+        return self._bridges.between(source, sink) if self._bridges is not None else None
+
     def closed(self, relay: Relay) -> None:
         """Forget a connection."""
         endpoint = self.relays.pop(relay)
@@ -272,6 +296,8 @@ class Worker:
         if not self.by_endpoint[endpoint]:
             del self.by_endpoint[endpoint]
         self.metrics.bytes(relay.requests.total, relay.responses.total)
+        if relay.requests.straight or relay.responses.straight:
+            relay.records.over(relay.requests.carried(), relay.responses.carried(), monotonic())
 
 
 class _Control(asyncio.Protocol):
@@ -293,8 +319,14 @@ class _Control(asyncio.Protocol):
 async def _serve(arguments: argparse.Namespace) -> None:
     control = socket.socket(fileno=arguments.control)
     control.setblocking(False)
-    worker = Worker(arguments.index, FlowTable(arguments.flows), ListenerTable(arguments.listeners), control)
+    bridges = Bridges(_descriptors(arguments.splice)) if arguments.splice else None
+    worker = Worker(arguments.index, FlowTable(arguments.flows), ListenerTable(arguments.listeners), control, bridges)
     await worker.run()
+
+
+def _descriptors(words: str) -> dict[str, int]:
+    """Of maps, by their names: "name=3,other=4"."""
+    return {name: int(number) for name, number in (word.split("=") for word in words.split(","))}
 
 
 def main() -> None:
@@ -302,7 +334,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="l7proxy-worker")
     for name in ("control", "flows", "listeners", "index"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--splice")
+    parser.add_argument("--cgroup", type=Path)
     arguments = parser.parse_args()
+    if arguments.cgroup is not None:
+        (arguments.cgroup / "cgroup.procs").write_text("0", encoding="ascii")
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     logging.basicConfig(level=logging.INFO, format=f"l7proxy worker {arguments.index}: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor says when to stop

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from l7proxy.control import FrameReader, Kind, frame
 from l7proxy.snapshot import Snapshot
+from l7proxy.splice_node import NodeSplicer
 
 log = logging.getLogger("l7proxy")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
@@ -47,7 +48,7 @@ class WorkerHandle(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
-    def _frame(self, kind: Kind, body: bytes) -> None:
+    def _frame(self, kind: Kind, body: memoryview) -> None:
         if kind is Kind.READY:
             (self.generation,) = struct.unpack("<Q", body)
             self.pool.changed.set()
@@ -55,7 +56,7 @@ class WorkerHandle(asyncio.Protocol):
             (records,) = struct.unpack_from("<I", body)
             self.pool.on_flows(body[4:], records)
         elif kind is Kind.METRICS:
-            self.pool.on_metrics(self.index, self.process.pid if self.process else 0, json.loads(body))
+            self.pool.on_metrics(self.index, self.process.pid if self.process else 0, json.loads(bytes(body)))
 
 
 class WorkerPool:
@@ -67,11 +68,13 @@ class WorkerPool:
         count: int,
         flows_fd: int,
         listeners_fd: int,
+        splicer: NodeSplicer,
         *,
-        on_flows: Callable[[bytes, int], None],
+        on_flows: Callable[[memoryview, int], None],
         on_metrics: Callable[[int, int, dict[str, Any]], None],
     ) -> None:
         self.count, self.flows_fd, self.listeners_fd = count, flows_fd, listeners_fd
+        self._splicer = splicer
         self.on_flows, self.on_metrics = on_flows, on_metrics
         self.handles: dict[int, WorkerHandle] = {}
         self.changed = asyncio.Event()
@@ -150,7 +153,7 @@ class WorkerPool:
             with theirs:
                 handle.process = await asyncio.create_subprocess_exec(
                     *self._command(index, theirs.fileno()),
-                    pass_fds=(theirs.fileno(), self.flows_fd, self.listeners_fd),
+                    pass_fds=(theirs.fileno(), *self._fds()),
                     stdin=asyncio.subprocess.DEVNULL,
                 )
             ours.setblocking(False)
@@ -169,6 +172,14 @@ class WorkerPool:
             else:
                 ours.close()
 
+    def _fds(self) -> list[int]:
+        return [self.flows_fd, self.listeners_fd, *self._splicer.fds.values()]
+
     def _command(self, index: int, control: int) -> list[str]:
-        words = {"--control": control, "--flows": self.flows_fd, "--listeners": self.listeners_fd, "--index": index}
+        words: dict[str, object] = {"--control": control, "--index": index}
+        words |= {"--flows": self.flows_fd, "--listeners": self.listeners_fd}
+        if self._splicer.fds:
+            words["--splice"] = ",".join(f"{name}={fd}" for name, fd in self._splicer.fds.items())
+        if self._splicer.cgroup is not None:
+            words["--cgroup"] = self._splicer.cgroup
         return [sys.executable, "-P", "-m", "l7proxy.worker", *(str(word) for pair in words.items() for word in pair)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 
 class HttpRequest:
@@ -43,3 +45,25 @@ class HttpRequest:
 
     def __repr__(self) -> str:
         return f"HttpRequest({self.method!r}, {self.path!r}, {self.host!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaRequest:
+    """One thing that a Kafka request asks for: a request that names three topics is three of these.
+
+    `api` is the API's key, `version` its version, `client_id` as sent ("" if null). Of `topic`, `group` and
+    `transactional_id` those are set that the request names together; None: it names none. `every_topic`: it asks for
+    all topics there are (Metadata without a list); each one is judged in the answer.
+    """
+
+    api: int
+    version: int
+    client_id: str = ""
+    topic: str | None = None
+    group: str | None = None
+    transactional_id: str | None = None
+    every_topic: bool = False
+
+
+Request: TypeAlias = HttpRequest | KafkaRequest
+"""What rules are asked about."""

@@ -4,30 +4,34 @@ Refused in a request: a bare CR or LF, NUL and other control characters, folded 
 names that are no token; Content-Length that is repeated, signed, a list, or over 18 digits; Transfer-Encoding other
 than one ``chunked``, with a Content-Length, or in HTTP/1.0; no Host, two, or one that differs from the target's;
 names that become a framing field, or one that rules look at, once ``_`` is read as ``-``; a Connection that names
-such a field; Upgrade to anything but ``websocket``; CONNECT; Expect other than ``100-continue``.
+such a field; Upgrade to anything but ``websocket`` or ``h2c``; CONNECT; Expect other than ``100-continue``.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from parsers import uri
 from parsers.http1_fields import BARE_LF, EACH_FIELD, FIELDS, FOLD, FRAMING, watched_names
+from parsers.http2 import settings as check_settings
 from parsers.options import HttpOptions
 
 CHUNKED, UNTIL_END = -1, -2
 """Body lengths that are no number: chunks, and all until the server ends the connection."""
 END = b"\r\n\r\n"
+METHOD, TARGET = rb"[A-Z][A-Z0-9_-]{0,31}", rb"[\x21-\x7e\x80-\xff]+"
+"""Regular expressions of what is taken for a method, and for a target before `parsers.uri` has a look at it."""
 
-_REQUEST_LINE = re.compile(rb"([A-Z][A-Z0-9_-]{0,31}) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])\r\n")
+_REQUEST_LINE = re.compile(rb"(" + METHOD + rb") (" + TARGET + rb") HTTP/1\.([01])\r\n")
 _OTHER_VERSION = re.compile(rb"[A-Z]+ [\x21-\x7e]+ HTTP/(?!1\.[01]\r)[0-9](?:\.[0-9])?\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\x00\r\n]*+)?\r\n")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _CODINGS = re.compile(rb"(?:(?:x-)?(?:gzip|compress)[ \t]*,[ \t]*|deflate[ \t]*,[ \t]*)*chunked")
-_END_TO_END = FRAMING - {b"connection", b"upgrade", b"expect"}
+_END_TO_END = FRAMING - {b"connection", b"upgrade", b"expect", b"http2-settings"}
 _BODILESS = frozenset((204, 304))
 
 
@@ -45,7 +49,8 @@ class RequestHead:
 
     `target` as sent, `path` its normal form with query (`parsers.uri`), `host` as sent; all decoded as latin-1.
     `length` of the body in bytes, or CHUNKED. `last`: the client says that nothing follows. `websocket`: it asks for
-    that upgrade. `waits`: it may wait for ``100 Continue`` before it sends the body.
+    that upgrade. `waits`: it may wait for ``100 Continue`` before it sends the body. `h2c`: it asks to go on in HTTP/2
+    with these SETTINGS (RFC 7540, section 3.2), or None.
     """
 
     method: str
@@ -57,6 +62,7 @@ class RequestHead:
     last: bool
     websocket: bool
     waits: bool
+    h2c: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class ResponseHead:
     code: int
     length: int
     websocket: bool
+    h2c: bool = False
 
     def body(self, to_head: bool) -> int:
         """The body's length in answer to HEAD, or to another method (RFC 9112, section 6.3)."""
@@ -108,11 +115,15 @@ def parse_request(head: bytes, options: HttpOptions, watched: frozenset[str] = f
     old = minor == b"0"
     length = _request_length(fields, old)
     authority, path = _target(method, target, options)
-    host = _host(fields, authority, old)
+    hosts = fields.get(b"host", [])
+    if not hosts and not old:
+        raise Refused(400, "no Host")
+    host = one_host(hosts, authority)
     tokens = _connection(fields, watched)
     if method in (b"GET", b"HEAD") and length and options.refuse_get_body:
         raise Refused(400, f"a body on {method.decode()} (refuse_get_body)")
-    websocket = _upgrade(fields, tokens, plain=method == b"GET" and not old and length == 0)
+    h2c = _h2c(fields, tokens, plain=not old and length == 0)
+    websocket = h2c is None and _upgrade(fields, tokens, plain=method == b"GET" and not old and length == 0)
     return RequestHead(
         method=method.decode(),
         target=target.decode("latin-1"),
@@ -123,6 +134,7 @@ def parse_request(head: bytes, options: HttpOptions, watched: frozenset[str] = f
         last=b"close" in tokens or (old and b"keep-alive" not in tokens),
         websocket=websocket,
         waits=_expect(fields),
+        h2c=h2c,
     )
 
 
@@ -167,10 +179,11 @@ def _request_length(fields: Fields, old: bool) -> int:
         if len(codings) != 1 or codings[0].lower() != b"chunked":
             raise Refused(400, "a Transfer-Encoding other than chunked")
         return CHUNKED
-    return 0 if lengths is None else _length(lengths)
+    return 0 if lengths is None else content_length(lengths)
 
 
-def _length(values: list[bytes]) -> int:
+def content_length(values: list[bytes]) -> int:
+    """What all Content-Length fields of a message say together. Raises Refused."""
     if len(values) != 1:
         raise Refused(400, "more than one Content-Length")
     if _LENGTH.fullmatch(values[0]) is None:
@@ -188,12 +201,10 @@ def _target(method: bytes, target: bytes, options: HttpOptions) -> tuple[bytes |
         raise Refused(400, str(error)) from None
 
 
-def _host(fields: Fields, authority: bytes | None, old: bool) -> bytes:
-    hosts = fields.get(b"host", [])
+def one_host(hosts: list[bytes], authority: bytes | None) -> bytes:
+    """The host that all Host fields and the target's authority, if it has one, agree on. Raises Refused."""
     if len(hosts) > 1:
         raise Refused(400, "more than one Host")
-    if not hosts and not old:
-        raise Refused(400, "no Host")
     host = hosts[0] if hosts else authority or b""
     if host and uri.HOST.fullmatch(host) is None:
         raise Refused(400, "a Host that is no plain name or address")
@@ -224,6 +235,21 @@ def _upgrade(fields: Fields, tokens: set[bytes], *, plain: bool) -> bool:
     return True
 
 
+def _h2c(fields: Fields, tokens: set[bytes], *, plain: bool) -> bytes | None:
+    """The SETTINGS of a proper request to go on in HTTP/2. `plain`: one of HTTP/1.1 without a body."""
+    if [value.lower() for value in fields.get(b"upgrade", [])] != [b"h2c"]:
+        return None
+    values = fields.get(b"http2-settings", [])
+    if not plain or not {b"upgrade", b"http2-settings"} <= tokens or len(values) != 1:
+        raise Refused(403, "Upgrade to h2c takes HTTP/1.1, Connection: Upgrade, HTTP2-Settings, and no body")
+    try:
+        payload = b64decode(values[0] + b"=" * (-len(values[0]) % 4), b"-_", validate=True)
+        check_settings(payload)
+    except ValueError as error:
+        raise Refused(400, f"HTTP2-Settings: {error}") from None
+    return payload
+
+
 def _expect(fields: Fields) -> bool:
     if b"expect" not in fields:
         return False
@@ -246,7 +272,7 @@ def parse_response(head: bytes, most: int) -> ResponseHead:
     except Refused as error:
         raise Refused(502, f"malformed response: {error.reason}") from None
     upgrade = [value.lower() for value in fields.get(b"upgrade", ())]
-    return ResponseHead(int(line[2]), length, upgrade == [b"websocket"])
+    return ResponseHead(int(line[2]), length, upgrade == [b"websocket"], upgrade == [b"h2c"])
 
 
 cached_response = lru_cache(maxsize=1024)(parse_response)
@@ -256,7 +282,7 @@ cached_response = lru_cache(maxsize=1024)(parse_response)
 def _response_length(fields: Fields, *, old: bool) -> int:
     lengths, codings = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     if codings is None:
-        return UNTIL_END if lengths is None else _length(lengths)
+        return UNTIL_END if lengths is None else content_length(lengths)
     if lengths is not None or old:
         raise Refused(502, "Transfer-Encoding with Content-Length or in HTTP/1.0")
     if len(codings) != 1 or _CODINGS.fullmatch(codings[0].lower()) is None:
@@ -267,11 +293,14 @@ def _response_length(fields: Fields, *, old: bool) -> int:
 def answer(status: int, text: str, *, last: bool, to_head: bool = False) -> bytes:
     """A response of our own with a plain text. `last`: it says that the connection ends behind it."""
     body = b"" if not text else text.encode() + b"\r\n"
-    charset = "" if text.isascii() else "; charset=utf-8"
-    head = (
-        f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Length: {len(body)}\r\nContent-Type: text/plain{charset}\r\n"
-    )
+    sizes = f"Content-Length: {len(body)}\r\nContent-Type: {plain_type(text)}\r\n"
+    head = f"HTTP/1.1 {status} {_PHRASES[status]}\r\n{sizes}"
     return head.encode() + (b"Connection: close\r\n\r\n" if last else b"\r\n") + (b"" if to_head else body)
+
+
+def plain_type(text: str) -> str:
+    """The Content-Type of a plain text."""
+    return "text/plain" if text.isascii() else "text/plain; charset=utf-8"
 
 
 _PHRASES = {

@@ -20,7 +20,9 @@ FOLD = bytes(
 )
 """For `bytes.translate`: names as servers see them that hand them on as CGI variables, in one case, and with all
 but letters and digits alike."""
-FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection", b"upgrade", b"expect"))
+FRAMING = frozenset(
+    (b"content-length", b"transfer-encoding", b"host", b"connection", b"upgrade", b"expect", b"http2-settings")
+)
 """The names that decide where a message ends, or whose it is."""
 
 

@@ -1,4 +1,4 @@
-"""What is refused of HTTP/1.1, and how much of it is read: the `http:` section of node.yaml."""
+"""What is refused of a protocol, and how much of it is read: the sections `http:` and `kafka:` of node.yaml."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class HttpOptions:
 
     Limits, in bytes if nothing else is said: `max_head` of a request or response, `max_headers` fields in it,
     `max_chunk_line` with its extensions, `max_trailers` together, `max_pipeline` requests that wait for answers, and
-    `drain_body`: how long the body of a refused request may be for the connection to go on behind it.
+    `drain_body`: how long the body of a refused request may be for the connection to go on behind it (in HTTP/2: for
+    its stream not to be reset). Of HTTP/2:
+    `max_streams` open on one connection; `max_control_frames` (SETTINGS, PING, PRIORITY, empty DATA) and `max_resets`
+    (streams reset, or opened beyond the limit) in one second.
     """
 
     allow_dot_segments: bool = False
@@ -48,3 +51,27 @@ class HttpOptions:
     max_trailers: int = field(default=8192, metadata=_bounds(16, 65_536))
     max_pipeline: int = field(default=64, metadata=_bounds(1, 10_000))
     drain_body: int = field(default=65_536, metadata=_bounds(0, 1 << 30))
+    max_streams: int = field(default=1000, metadata=_bounds(1, 100_000))
+    max_control_frames: int = field(default=4000, metadata=_bounds(10, 1_000_000))
+    max_resets: int = field(default=2000, metadata=_bounds(1, 1_000_000))
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaOptions:
+    """Limits, in bytes if nothing else is said. Requests beyond them end their connection, with the reason in the log.
+
+    `max_request`: a request's length (a broker's ``socket.request.max.bytes``). `max_held`: what one connection may
+    have held back in each direction, to be read as a whole: requests of every kind but large ones to Produce, and
+    responses in which something is left out or put in. `max_held_together`: the same of all connections of a worker.
+    `max_pipeline`: requests that wait for answers. `max_names`: topics, groups and the like that a request names.
+    `known_topics`: topic ids whose names a worker remembers, and `sessions`: fetch sessions; the longest unused are
+    forgotten first, and asked for again.
+    """
+
+    max_request: int = field(default=104_857_600, metadata=_bounds(1024, (1 << 31) - 1))
+    max_held: int = field(default=16 << 20, metadata=_bounds(65_536, 1 << 30))
+    max_held_together: int = field(default=256 << 20, metadata=_bounds(65_536, 1 << 40))
+    max_pipeline: int = field(default=1000, metadata=_bounds(1, 100_000))
+    max_names: int = field(default=10_000, metadata=_bounds(1, 100_000))
+    known_topics: int = field(default=100_000, metadata=_bounds(1, 10_000_000))
+    sessions: int = field(default=10_000, metadata=_bounds(1, 1_000_000))

@@ -18,15 +18,15 @@ _TRANSPORT = ("TCP", "UDP", "SCTP")
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """One rule on one interval of ports of one protocol. `number` is its place among all rules; `http` is the entry
-    whose L7 rules count, or None for an L4 rule."""
+    """One rule on one interval of ports of one protocol. `number` is its place among all rules; `entry` is the
+    one whose L7 rules count, or None for an L4 rule."""
 
     number: int
     protocol: str
     low: int
     high: int
     deny: bool
-    http: PortRule | None
+    entry: PortRule | None
     ref: RuleRef
 
 
@@ -60,12 +60,12 @@ class Member:
                 yield Atom(self.number, protocol, 0, LAST_PORT, rule.deny, None, rule.ref)
             return
         for entry in rule.ports:
-            http = entry if entry.http is not None else None
+            judged = entry if entry.rules is not None else None
             for port in entry.ports:
                 span = _span(port, named_ports)
                 if span is not None:
                     for protocol in _TRANSPORT if port.protocol == "ANY" else (port.protocol,):
-                        yield Atom(self.number, protocol, *span, rule.deny, http, entry.ref)
+                        yield Atom(self.number, protocol, *span, rule.deny, judged, entry.ref)
 
 
 def _span(port: Port, named_ports: Mapping[str, int]) -> tuple[int, int] | None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
 
+from policies.check_grpc import Remark, meant_for_grpc
 from policies.model import HttpRule, PortRule
 from policies.patterns import literals
-
-Remark: TypeAlias = tuple[str, str]
-"""Severity and message. A ``note`` is advice; a ``warning`` says that the rule does not do what it seems to."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LOOSE_DOT = re.compile(r"(?<=[A-Za-z0-9-])\.(?=[A-Za-z0-9-])")
@@ -78,7 +75,7 @@ def _never(pattern: str) -> Iterator[Remark]:
         yield "warning", "never matches as written: paths are percent-encoded before they are judged (ä is %C3%A4)"
     texts = [text.partition("?")[0] for text in literals(pattern) or ()]
     if not _may_begin_with_slash(pattern, texts):
-        yield "warning", "never matches: paths begin with /"
+        yield "warning", f"never matches: paths begin with /{meant_for_grpc(pattern)}"
     elif texts and all(_REFUSED.search(text) for text in texts):
         yield "warning", "never matches: such paths are refused, or brought to their normal form before they are judged"
     elif texts and all(_ENCODED_PLAIN.search(text) for text in texts):

@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from policies.check_http import http_remarks
 from policies.cover import (
     contradiction,
     peer_covers,
@@ -18,9 +17,21 @@ from policies.cover import (
     selector_covers,
 )
 from policies.document import Problem
-from policies.model import CidrPeer, HttpRule, Policy, Port, PortRule, Requirement, Rule, Selector, TrafficDirection
+from policies.judgement import clash
+from policies.lints import LINTS
+from policies.model import (
+    CidrPeer,
+    L7Protocol,
+    L7Rules,
+    Policy,
+    Port,
+    PortRule,
+    Requirement,
+    Rule,
+    Selector,
+    TrafficDirection,
+)
 from policies.selectors import inside
-from policies.shadow import shadowed
 from policies.verdict import RuleRef
 
 _EVERY_PORT = (Port("ANY", 0, 65535),)
@@ -42,7 +53,8 @@ def rule_problems(policies: Sequence[Policy]) -> Iterator[Problem]:
         yield from _observing(policy, policies)
     for grant in grants:
         if grant.entry is not None:
-            yield from _http(grant.entry, grant.rule.deny)
+            yield from _remarks(grant.entry, grant.rule.deny)
+    yield from _clashing(grants)
     yield from _opened(grants)
     yield from _denied(grants)
     yield from _shadowed(grants)
@@ -62,8 +74,8 @@ class _Grant:
         return _EVERY_PORT if self.entry is None else self.entry.ports
 
     @property
-    def http(self) -> tuple[HttpRule, ...] | None:
-        return None if self.entry is None else self.entry.http
+    def rules(self) -> L7Rules | None:
+        return None if self.entry is None else self.entry.rules
 
     @property
     def ref(self) -> RuleRef:
@@ -74,13 +86,9 @@ class _Grant:
         """What lets every request on these ports pass: this rule itself without L7 rules, or an empty L7 rule."""
         if self.rule.deny or self.rule.requires:
             return None
-        if self.http is None:
+        if self.rules is None:
             return self.ref
-        return next((rule.ref for rule in self.http if _asks_nothing(rule)), None)
-
-
-def _asks_nothing(rule: HttpRule) -> bool:
-    return (rule.method, rule.path, rule.host) == (None, None, None) and all(header.log for header in rule.headers)
+        return next((rule.ref for rule in self.rules if rule.asks_nothing), None)
 
 
 def _grants(policy: Policy, rule: Rule) -> Iterator[_Grant]:
@@ -101,8 +109,9 @@ class _BySubject:
         for grant in grants:
             self._grants[grant.rule.direction, frozenset(grant.policy.selector.requirements)].append(grant)
 
-    def wider(self, grant: _Grant) -> Iterator[_Grant]:
-        """Grants of policies that select at least the same, in the same direction, in force if that one is."""
+    def wider(self, grant: _Grant, *, modes: bool = False) -> Iterator[_Grant]:
+        """Grants of policies that select at least the same, in the same direction, in force if that one is (or, with
+        `modes`, or not)."""
         requirements, direction = set(grant.policy.selector.requirements), grant.rule.direction
         if len(requirements) > _MANY:
             keys = [key for key in self._grants if key[0] is direction and key[1] <= requirements]
@@ -111,7 +120,7 @@ class _BySubject:
             keys = [(direction, frozenset(some)) for size in sizes for some in combinations(requirements, size)]
         for key in keys:
             for other in self._grants.get(key, ()):
-                if other is not grant and (grant.policy.audit or not other.policy.audit):
+                if other is not grant and (modes or grant.policy.audit or not other.policy.audit):
                     yield other
 
 
@@ -119,7 +128,7 @@ def _opened(grants: Sequence[_Grant]) -> Iterator[Problem]:
     """L7 rules beside which another rule lets every request of the same peers and port pass."""
     openers = _BySubject(grant for grant in grants if grant.opener is not None)
     for grant in grants:
-        if grant.http is None or grant.rule.deny or grant.opener is not None:
+        if grant.rules is None or grant.rule.deny or grant.opener is not None:
             continue
         beside = [other for other in openers.wider(grant) if _meet(grant, other)]
         whole = next((other for other in beside if rule_peers_cover(other.rule, grant.rule)), None)
@@ -133,13 +142,32 @@ def _opened(grants: Sequence[_Grant]) -> Iterator[Problem]:
             yield problem(grant.ref, text, "note")
 
 
+def _clashing(grants: Sequence[_Grant]) -> Iterator[Problem]:
+    """Entries over one port that are for different protocols: `policies.judgement` then refuses everything."""
+    judged = [grant for grant in grants if grant.entry is not None and grant.entry.protocol is not None]
+    if len({grant.entry.protocol for grant in judged if grant.entry is not None}) < 2:
+        return
+    entries = _BySubject(judged)
+    told: set[frozenset[int]] = set()
+    for grant in judged:
+        for other in entries.wider(grant, modes=True):
+            one, two = grant.entry, other.entry
+            if one is None or two is None or one.protocol is two.protocol or not _meet(grant, other):
+                continue
+            shared = rule_peers_cover(grant.rule, other.rule) or rule_peers_cover(other.rule, grant.rule)
+            pair = frozenset((id(grant), id(other)))
+            if shared and pair not in told:
+                told.add(pair)
+                yield problem(grant.ref, clash(one, two), "error")
+
+
 def _meet(one: _Grant, other: _Grant) -> bool:
     return any(ports_meet(mine, yours) for mine in one.ports for yours in other.ports)
 
 
 def _denied(grants: Sequence[_Grant]) -> Iterator[Problem]:
     """Allow rules that a deny rule undoes wholly: deny beats allow, whatever is narrower."""
-    deniers = _BySubject(grant for grant in grants if grant.rule.deny and grant.http is None)
+    deniers = _BySubject(grant for grant in grants if grant.rule.deny and grant.rules is None)
     for grant in grants:
         if grant.rule.deny or not grant.ports:
             continue
@@ -151,15 +179,14 @@ def _denied(grants: Sequence[_Grant]) -> Iterator[Problem]:
 
 
 def _shadowed(grants: Sequence[_Grant]) -> Iterator[Problem]:
-    """HTTP rules that a wider one makes useless, in one list or in lists of the same endpoints, peers and ports."""
-    lists: dict[tuple[object, ...], list[HttpRule]] = defaultdict(list)
+    """L7 rules that a wider one makes useless, in one list or in lists of the same endpoints, peers and ports."""
+    lists: dict[tuple[L7Protocol, bool, object], list[Any]] = defaultdict(list)
     for grant in grants:
-        if grant.http is not None and not grant.policy.audit:
-            lists[_same_flows(grant)] += grant.http
-        elif grant.http is not None:
-            lists[(grant.ref,)] += grant.http
-    for listed in lists.values():
-        for rule, wider in shadowed(listed):
+        if grant.entry is not None and grant.entry.protocol is not None:
+            whose = grant.ref if grant.policy.audit else _same_flows(grant)
+            lists[grant.entry.protocol, grant.rule.deny, whose] += grant.entry.rules or ()
+    for (protocol, deny, _), listed in lists.items():
+        for rule, wider in LINTS[protocol].shadowed(listed, deny):
             yield problem(rule.ref, f"decides nothing: {_place(wider.ref)} holds all that it holds")
 
 
@@ -168,7 +195,7 @@ def _same_flows(grant: _Grant) -> tuple[object, ...]:
     subject = frozenset(grant.policy.selector.requirements)
     peers = None if rule.peers is None else frozenset(map(_peer_key, rule.peers))
     requires = frozenset(frozenset(one.requirements) for one in rule.requires)
-    return rule.direction, rule.deny, subject, peers, requires, frozenset(grant.ports)
+    return rule.deny, rule.direction, subject, peers, requires, frozenset(grant.ports)
 
 
 def _peer_key(peer: object) -> object:
@@ -227,7 +254,7 @@ def _observing(policy: Policy, policies: Sequence[Policy]) -> Iterator[Problem]:
             for rule in policy.rules
             if rule.direction is direction and not rule.deny
             for entry in rule.ports or ()
-            if entry.http is not None
+            if entry.rules is not None
         ]
         closed = any(
             direction in other.default_deny and selector_covers(other.selector, policy.selector)
@@ -239,10 +266,10 @@ def _observing(policy: Policy, policies: Sequence[Policy]) -> Iterator[Problem]:
             yield problem(entries[0].ref, text)
 
 
-def _http(entry: PortRule, deny: bool) -> Iterator[Problem]:
-    for rule in entry.http or ():
-        for severity, text in http_remarks(rule, entry, deny=deny):
-            yield problem(rule.ref, text, severity)
+def _remarks(entry: PortRule, deny: bool) -> Iterator[Problem]:
+    if entry.protocol is not None:
+        for ref, (severity, text) in LINTS[entry.protocol].remarks(entry, deny):
+            yield problem(ref, text, severity)
 
 
 def _place(ref: RuleRef | None) -> str:

@@ -72,17 +72,19 @@ def _port_rule(entry: Node) -> Iterator[Problem]:
     if not _items(entry, "ports"):
         yield entry.problem("without ports this entry matches nothing", "warning")
     rules = entry.get("rules")
-    http = rules.get("http") if rules is not None else None
-    if http is not None and http.value == []:
-        text = "an empty list is no L7 rule: every request passes, unread by the proxy"
-        yield http.problem(text, "warning")
-    for rule in _items(rules, "http") if rules is not None else ():
-        for header in _items(rule, "headers"):
-            yield from _header(header)
+    for listed in rules.value.values() if rules is not None else ():
+        if listed.value == []:
+            text = "an empty list is no L7 rule: every request passes, unread by the proxy"
+            yield listed.problem(text, "warning")
+    for kind, conditions in (("http", "headers"), ("grpc", "metadata")):
+        for rule in _items(rules, kind) if rules is not None else ():
+            for header in _items(rule, conditions):
+                if isinstance(header.value, str):
+                    yield from _header(header)
 
 
 def _header(header: Node) -> Iterator[Problem]:
-    text = str(header.value)
+    text: str = header.value
     name, space, value = text.partition(" ")
     if not space and ":" in text:
         name, _, value = text.partition(":")

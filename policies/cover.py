@@ -106,7 +106,7 @@ def covering_keys(pattern: str | None) -> Iterator[str]:
     yield "*"
     if pattern is None:
         return
-    prefix = _literal_prefix(pattern)[:_LONGEST]
+    prefix = literal_prefix(pattern)[:_LONGEST]
     for end in range(len(prefix) + 1):
         yield f"{prefix[:end]}*"
     yield f"={pattern}"
@@ -123,7 +123,8 @@ def own_key(pattern: str | None) -> str:
     return f"={pattern}"
 
 
-def _literal_prefix(pattern: str) -> str:
+def literal_prefix(pattern: str) -> str:
+    """What every text begins with that an expression matches, as far as that is written plainly."""
     found = _PREFIX.match(pattern)
     if found is None or "|" in pattern:
         return ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from policies.model import HttpRule, TrafficDirection
+from policies.model import L7Protocol, L7Rules, TrafficDirection
 from policies.verdict import RuleRef
 
 
@@ -19,18 +19,26 @@ class L4Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class HttpLists:
-    """The union of the L7 lists of one peer and port, of one set of policies.
+class L7Lists:
+    """The union of the L7 lists of one peer and port, of one set of policies; all its rules are of one protocol.
 
     A request passes if no `deny` rule matches and (`allow_all` is set or an `allow` rule matches). `allow_all` is the
-    rule that opens the port for every request (an L4-only rule beside the L7 rules), or None. With `open` nothing
-    restricts the port in this set of policies: everything that no deny rule matches passes, without a rule to name.
+    rule that opens the port for every request (an L4-only rule beside the L7 rules), or None; `deny_all` one that
+    refuses every request. With `open` nothing restricts the port in this set of policies: everything that no deny rule
+    matches passes, without a rule to name.
     """
 
-    allow: tuple[HttpRule, ...] = ()
-    deny: tuple[HttpRule, ...] = ()
+    allow: L7Rules = ()
+    deny: L7Rules = ()
     allow_all: RuleRef | None = None
     open: bool = False
+    deny_all: RuleRef | None = None
+
+    @property
+    def protocol(self) -> L7Protocol | None:
+        """The protocol of the rules; None if there are none."""
+        rules = self.allow or self.deny
+        return rules[0].protocol if rules else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +51,19 @@ class L7Policy:
     """
 
     direction: TrafficDirection
-    enforced: HttpLists
-    candidate: HttpLists
+    enforced: L7Lists
+    candidate: L7Lists
     messages: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def protocol(self) -> L7Protocol:
+        """What requests are read as: what the rules of either list are for."""
+        return self.enforced.protocol or self.candidate.protocol or L7Protocol.HTTP
+
+    @property
+    def audit_only(self) -> bool:
+        """Whether nothing is ever refused."""
+        return self.enforced.open and not self.enforced.deny
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +92,20 @@ class PortRow:
     low: int
     high: int
     decision: L4Decision
+
+
+class Clash(Exception):
+    """Nothing of a flow may pass: its two sides have rules for different protocols."""
+
+
+def judging(decisions: Sequence[L4Decision]) -> list[L7Policy]:
+    """The L7 policies of a flow that its two sides allow, for one protocol. A side that enforces nothing gives way to
+    the other. Raises Clash."""
+    sides = [decision.l7 for decision in decisions if decision.l7 is not None]
+    if len({side.protocol for side in sides}) < 2:
+        return sides
+    enforcing = [side for side in sides if not side.audit_only]
+    if len(enforcing) < 2:
+        return enforcing or sides[:1]
+    shown = " and ".join(f"{side.direction} rules for {side.protocol}" for side in sides)
+    raise Clash(f"the flow has {shown}: all is refused")

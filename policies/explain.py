@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from parsers.facts import HttpRequest
-from policies.decision import L4Decision, L4Kind, L7Policy
+from parsers.facts import HttpRequest, KafkaRequest, Request
+from policies.decision import Clash, L4Decision, L4Kind, L7Policy, judging
 from policies.identity import Identity
+from policies.kafka_apis import ADMINISTRATION
 from policies.match import RuleSet, judge_all
-from policies.model import TrafficDirection
+from policies.model import L7Protocol, TrafficDirection
 from policies.resolve import Resolver
+from policies.spellings import call_of
 from policies.verdict import RuleRef, Verdict
 
 Refusal: TypeAlias = Callable[[frozenset[str]], str | None]
@@ -20,7 +22,7 @@ Refusal: TypeAlias = Callable[[frozenset[str]], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A flow, and a request in it if `http` is there.
+    """A flow, and a request in it if `request` is there.
 
     `direction` None asks both: the source's egress and the destination's ingress, each if that side is an endpoint.
     `protocol` is TCP, UDP, SCTP or another name (ICMP: then `port` means nothing). `refusal` is the parser's word.
@@ -30,7 +32,7 @@ class Query:
     destination: Identity
     protocol: str
     port: int
-    http: HttpRequest | None = None
+    request: Request | None = None
     direction: TrafficDirection | None = None
     refusal: Refusal | None = None
 
@@ -74,23 +76,28 @@ class Explainer:
             if decision.kind is L4Kind.DENY:
                 return Explanation(Verdict.DROPPED, "L4", decision.rule, decision.reason)
         packets = _packets(decisions)
-        policies = [decision.l7 for decision in decisions if decision.l7 is not None]
+        try:
+            policies = judging(decisions)
+        except Clash as error:
+            return Explanation(Verdict.DROPPED, "L4", None, str(error))
         if not policies:
             return packets
-        if query.http is None:
+        if query.request is None:
             return _unread(packets)
-        return self._request(query, query.http, [self._rules(policy) for policy in policies], packets)
+        sets = [self._rules(policy) for policy in policies]
+        if _protocol(query.request) is not sets[0].protocol:
+            return _refused(sets, f"it is no request of {sets[0].protocol}, which the rules of this port are for")
+        return self._request(query, query.request, sets, packets)
 
-    def _request(self, query: Query, http: HttpRequest, sets: list[RuleSet], packets: Explanation) -> Explanation:
+    def _request(self, query: Query, asked: Request, sets: list[RuleSet], packets: Explanation) -> Explanation:
         refusal = query.refusal(frozenset[str]().union(*(one.header_names for one in sets))) if query.refusal else None
         if refusal is not None:
-            # Where nothing is enforced, the proxy lets pass what it cannot read.
-            verdict = Verdict.AUDIT if all(one.audit_only for one in sets) else Verdict.DROPPED
-            return Explanation(verdict, "L7", None, f"refused before any rule is asked: {refusal}")
-        request = judge_all(sets, http)
+            return _refused(sets, refusal)
+        request = judge_all(sets, asked)
         if packets.verdict is Verdict.AUDIT and request.verdict is Verdict.FORWARDED:
             return packets
-        hint = _hint(sets, http) if request.verdict is not Verdict.FORWARDED else ""
+        refused = request.verdict is not Verdict.FORWARDED
+        hint = _hint(sets, asked) if refused else ""
         return Explanation(request.verdict, "L7", request.rule, request.reason + hint)
 
     def _decide(self, query: Query) -> list[L4Decision]:
@@ -127,22 +134,41 @@ def _packets(decisions: list[L4Decision]) -> Explanation:
     return Explanation(verdict, "L4", chosen.rule, chosen.reason)
 
 
+def _protocol(request: Request) -> L7Protocol:
+    return L7Protocol.HTTP if isinstance(request, HttpRequest) else L7Protocol.KAFKA
+
+
+def _refused(sets: list[RuleSet], reason: str) -> Explanation:
+    """A refusal by the proxy itself. Where nothing is enforced, it lets pass what it cannot read."""
+    verdict = Verdict.AUDIT if all(one.audit_only for one in sets) else Verdict.DROPPED
+    return Explanation(verdict, "L7", None, f"refused before any rule is asked: {reason}")
+
+
 def _unread(packets: Explanation) -> Explanation:
     reason = f"{packets.reason}; the connection goes to the proxy, where L7 rules judge each request"
     return Explanation(packets.verdict, "L4", packets.rule, reason)
 
 
-def _hint(sets: list[RuleSet], request: HttpRequest) -> str:
+def _hint(sets: list[RuleSet], request: Request) -> str:
     """What a small change of the request would do, where that shows a likely mistake in a rule."""
+    if isinstance(request, KafkaRequest):
+        named = request.topic is not None or request.group is not None
+        told = named and request.api in ADMINISTRATION
+        return "; it is administration, which no rule allows by names alone: write its apiKey" if told else ""
+    return _http_hint(sets, request)
+
+
+def _http_hint(sets: list[RuleSet], request: HttpRequest) -> str:
     path, mark, _ = request.path.partition("?")
     host, colon, _ = request.host.rpartition(":")
     tries = (
-        ("rules see the query string: without it", mark, path, request.host),
-        ("rules see the port of the host: without it", colon, request.path, host),
+        ("rules see the query string: without it", mark, request.method, path, request.host),
+        ("rules see the port of the host: without it", colon, request.method, request.path, host),
+        ("as a gRPC call, with POST,", call_of("POST", request.path), "POST", request.path, request.host),
     )
-    for text, applies, other_path, other_host in tries:
+    for text, applies, method, other_path, other_host in tries:
         if applies:
-            changed = HttpRequest(request.method, other_path, other_host, headers=request.headers)
+            changed = HttpRequest(method, other_path, other_host, headers=request.headers)
             passed = judge_all(sets, changed)
             if passed.verdict is Verdict.FORWARDED and passed.rule is not None:
                 return f"; {text} it would be allowed by {passed.rule.file}:{passed.rule.line}"

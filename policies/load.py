@@ -1,7 +1,7 @@
 """Policy files: CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy (cilium.io/v2), read strictly.
 
 What Cilium takes and this program does not enforce is an error that says so; what neither knows is an error, too.
-Two things are our own:
+Three things are our own:
 
 - Annotations, which leave the file valid for Cilium: ``l7proxy.io/mode: audit`` (record what this policy would refuse
   and forward it; the default is ``enforce``) and ``l7proxy.io/reason: text`` (told to the client that is refused, and
@@ -9,6 +9,7 @@ Two things are our own:
 - ``rules.http`` inside ingressDeny and egressDeny, which Cilium's schema does not have: requests that match are
   refused, whatever allows them. The rest of the port stays as the other rules make it. Like every deny rule of
   Cilium's it puts the endpoint in default deny, unless ``enableDefaultDeny`` says otherwise.
+- ``rules.grpc``, for allow and deny rules; and of ``rules.kafka`` deny rules and the lists of globs.
 """
 
 from __future__ import annotations

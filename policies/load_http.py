@@ -18,82 +18,84 @@ _MAX_PATTERN = 8192
 
 
 class HttpReader:
-    """Reads HTTP rules. Expressions that come again and again are compiled once."""
+    """Reads HTTP rules, and what gRPC rules have in common with them. `reader` is told of faults. Expressions that come
+    again and again are compiled once."""
 
     def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+        self.reader = reader
         self._known: dict[tuple[str, bool], str | None] = {}
 
     def rules(self, node: Node, deny: bool) -> tuple[HttpRule, ...]:
         """The rules of one list, for allow or deny rules."""
-        return tuple(self._rule(item, deny) for item in self._reader.items(node))
+        return tuple(self._rule(item, deny) for item in self.reader.items(node))
 
     def _rule(self, node: Node, deny: bool) -> HttpRule:
-        fields = self._reader.mapping(node, _KEYS)
+        fields = self.reader.mapping(node, _KEYS)
         return HttpRule(
-            self._pattern(fields.get("method"), deny),
-            self._pattern(fields.get("path"), deny),
-            self._pattern(fields.get("host"), deny),
+            self.pattern(fields.get("method"), deny),
+            self.pattern(fields.get("path"), deny),
+            self.pattern(fields.get("host"), deny),
             tuple(self._headers(fields, deny)),
-            self._reader.ref(node),
+            self.reader.ref(node),
         )
 
-    def _pattern(self, node: Node | None, deny: bool) -> str | None:
+    def pattern(self, node: Node | None, deny: bool) -> str | None:
         """An expression that RE2 takes; an empty one is not asked, as in Cilium."""
-        text = self._reader.text(node)
+        text = self.reader.text(node)
         if node is None or not text:
             return None
         if (text, deny) not in self._known:
             self._known[text, deny] = _complaint(text, Style(wide=deny))
         complaint = self._known[text, deny]
         if complaint is not None:
-            self._reader.fault(node, complaint)
+            self.reader.fault(node, complaint)
         return text
 
     def _headers(self, fields: Mapping[str, Node], deny: bool) -> Iterator[HeaderMatch]:
-        for node in self._reader.items(fields.get("headers")):
-            header = self._header(node, deny)
+        for node in self.reader.items(fields.get("headers")):
+            header = self.header(node, deny)
             if header is not None:
                 yield header
-        for node in self._reader.items(fields.get("headerMatches")):
-            header = self._match(node, deny)
+        for node in self.reader.items(fields.get("headerMatches")):
+            header = self.header_match(node, deny)
             if header is not None:
                 yield header
 
-    def _header(self, node: Node, deny: bool) -> HeaderMatch | None:
+    def header(self, node: Node, deny: bool) -> HeaderMatch | None:
         """``Name: value``, cut at the first space; without one, a name that must be there (colons and all)."""
-        text = self._reader.text(node)
+        text = self.reader.text(node)
         if text is None:
             return None
         name, space, value = text.partition(" ")
         return self._named(node, name.rstrip(":") if space else name, value if space else None, deny)
 
-    def _match(self, node: Node, deny: bool) -> HeaderMatch | None:
-        fields = self._reader.mapping(node, ("name", "value", "mismatch"), {"secret": _UNREADABLE})
-        name, value = self._reader.required(node, "name"), self._reader.text(fields.get("value"))
+    def header_match(self, node: Node, deny: bool) -> HeaderMatch | None:
+        """``{name, value, mismatch}``; without a value the header must be there."""
+        fields = self.reader.mapping(node, ("name", "value", "mismatch"), {"secret": _UNREADABLE})
+        name, value = self.reader.required(node, "name"), self.reader.text(fields.get("value"))
         action = self._action(fields.get("mismatch"), deny)
         if name is None:
             return None
         return self._named(node, name, value or None, deny, log=action == "LOG")
 
     def _action(self, node: Node | None, deny: bool) -> str | None:
-        action = self._reader.text(node)
+        action = self.reader.text(node)
         if node is None or action is None:
             return None
         if action in ("ADD", "DELETE", "REPLACE"):
-            self._reader.fault(node, f"not supported: mismatch {action} ({_CHANGES})")
+            self.reader.fault(node, f"not supported: mismatch {action} ({_CHANGES})")
         elif action != "LOG":
-            self._reader.fault(node, f"unknown mismatch {action!r} (known: LOG)")
+            self.reader.fault(node, f"unknown mismatch {action!r} (known: LOG)")
         elif deny:
-            self._reader.fault(node, "not supported: mismatch in a deny rule (the header would decide nothing)")
+            self.reader.fault(node, "not supported: mismatch in a deny rule (the header would decide nothing)")
         return action
 
     def _named(self, node: Node, name: str, value: str | None, deny: bool, *, log: bool = False) -> HeaderMatch | None:
         if not name:
-            self._reader.fault(node, "the header's name is missing")
+            self.reader.fault(node, "the header's name is missing")
             return None
         if deny and ":" in name:
-            self._reader.fault(node, f"no header is named {name!r}, so this denies nothing (write 'Name: value')")
+            self.reader.fault(node, f"no header is named {name!r}, so this denies nothing (write 'Name: value')")
         return HeaderMatch(name.lower(), value, log)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from policies.document import Node
 from policies.load_fields import Reader, kind
-from policies.load_http import HttpReader
+from policies.load_l7 import L7Reader
 from policies.load_rules import LISTS, RuleReader
 from policies.load_selectors import endpoint_selector
 from policies.model import Policy, Rule, TrafficDirection
@@ -31,7 +31,7 @@ class ObjectReader:
         self._node = node
         self._root = f"{node.key}." if node.key else ""
         self.reader = Reader("", None, self._root)
-        self._http = HttpReader(self.reader)
+        self._l7 = L7Reader(self.reader)
         self._audit = False
         self._reason: str | None = None
 
@@ -138,7 +138,7 @@ class ObjectReader:
         )
 
     def _rules(self, fields: Mapping[str, Node], init: bool) -> tuple[Rule, ...]:
-        rules = RuleReader(self.reader, self._http, init)
+        rules = RuleReader(self.reader, self._l7, init)
         return tuple(
             rules.rule(item, direction, deny)
             for key, (direction, deny) in LISTS.items()

@@ -6,7 +6,7 @@ import re
 
 from policies.document import Node
 from policies.load_fields import Reader
-from policies.load_http import HttpReader
+from policies.load_l7 import L7Reader
 from policies.model import Port, PortRule
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP", "ANY")
@@ -22,20 +22,19 @@ _LATER = {
     "serverNames": "TLS is not looked into",
     "listener": "there is no Envoy to redirect to",
 }
-_L7_LATER = {"kafka": "HTTP only", "dns": "HTTP only", "l7proto": "HTTP only", "l7": "HTTP only"}
 
 
-def port_rules(reader: Reader, http: HttpReader, node: Node | None, deny: bool) -> tuple[PortRule, ...] | None:
+def port_rules(reader: Reader, l7: L7Reader, node: Node | None, deny: bool) -> tuple[PortRule, ...] | None:
     """All entries of toPorts; None (every port) if it is absent or empty, which are the same to Cilium."""
     entries = reader.items(node)
     if not entries:
         if node is not None:
             reader.warn(node, "an empty toPorts is the same as none: every port and protocol")
         return None
-    return tuple(_entry(reader, http, entry, deny) for entry in entries)
+    return tuple(_entry(reader, l7, entry, deny) for entry in entries)
 
 
-def _entry(reader: Reader, http: HttpReader, node: Node, deny: bool) -> PortRule:
+def _entry(reader: Reader, l7: L7Reader, node: Node, deny: bool) -> PortRule:
     fields = reader.mapping(node, ("ports", "rules"), _LATER)
     items = reader.items(fields.get("ports"))
     if len(items) > _MAX_PORTS:
@@ -47,10 +46,7 @@ def _entry(reader: Reader, http: HttpReader, node: Node, deny: bool) -> PortRule
     for item, port in zip(items, ports, strict=True):
         if port is not None:
             _check_l7(reader, item, port)
-    lists = reader.mapping(rules, ("http",), _L7_LATER)
-    if rules.value == {}:
-        reader.fault(rules, "an empty rules is refused, by Cilium too (write http, or leave rules out)")
-    found = http.rules(lists["http"], deny) if "http" in lists else ()
+    found = l7.rules(rules, deny)
     # An empty list is no L7 rule at all: the entry counts for L4 alone.
     return PortRule(tuple(p for p in ports if p is not None), found or None, reader.ref(node))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 
 from policies.document import Node
 from policies.identity import Network
 from policies.load_fields import Reader
-from policies.load_http import HttpReader
+from policies.load_l7 import L7Reader
 from policies.load_ports import port_rules
 from policies.load_selectors import peer_selector
 from policies.model import CidrPeer, EntityPeer, Peer, Rule, Selector, TrafficDirection
@@ -54,8 +54,8 @@ _LENGTH = re.compile(r"[0-9A-Fa-f.:]+/(0|[1-9][0-9]{0,2})")
 class RuleReader:
     """Reads the rules of one policy. `init`: its endpointSelector asks for ``reserved:init``."""
 
-    def __init__(self, reader: Reader, http: HttpReader, init: bool) -> None:
-        self._reader, self._http, self._init = reader, http, init
+    def __init__(self, reader: Reader, l7: L7Reader, init: bool) -> None:
+        self._reader, self._l7, self._init = reader, l7, init
 
     def rule(self, node: Node, direction: TrafficDirection, deny: bool) -> Rule:
         """One entry of a list of rules."""
@@ -72,7 +72,7 @@ class RuleReader:
             if deny:
                 self._reader.fault(node, f"{way}Requires without {way}Endpoints denies nobody")
             peers = ()
-        ports = port_rules(self._reader, self._http, fields.get("toPorts"), deny)
+        ports = port_rules(self._reader, self._l7, fields.get("toPorts"), deny)
         return Rule(direction, deny, peers, requires, ports, self._reader.ref(node))
 
     def _peers(self, kinds: dict[str, Node]) -> Iterator[Peer]:
@@ -124,7 +124,12 @@ class RuleReader:
             self._reader.fault(node, f"{text[:100]!r} is no prefix such as 10.0.0.0/8 (an address needs /32 or /128)")
             return None
         try:
-            return ip_network(text, strict=False)
+            network = ip_network(text, strict=False)
         except ValueError as error:
             self._reader.fault(node, f"{text!r} is no prefix: {error}")
             return None
+        if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
+            # No packet has such an address: the rule would hold for nobody.
+            self._reader.fault(node, f"{text!r}: write an IPv4 prefix in its own form, such as 10.0.0.0/8")
+            return None
+        return network

@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from parsers.facts import HttpRequest
-from policies.decision import HttpLists, L7Policy
-from policies.model import HttpRule
-from policies.rule_index import HeaderView, RuleIndex
+from parsers.facts import Request
+from policies.decision import L7Lists, L7Policy
+from policies.http_index import HttpIndex
+from policies.index import Index
+from policies.kafka_index import KafkaIndex
+from policies.model import L7Protocol, L7Rule
 from policies.verdict import L7Decision, RuleRef, Verdict
 
-_SHOWN = 200
-"""Characters of a method or path that a reason quotes."""
 _NAMED = 3
 """Policies that a reason names."""
+_INDEXES: Mapping[L7Protocol, Callable[[Sequence[Any], bool], Index]] = {
+    L7Protocol.HTTP: HttpIndex,
+    L7Protocol.KAFKA: KafkaIndex,
+}
+"""By protocol: the index of a list of rules, which are allow or (True) deny rules."""
 
 
 class RuleSet:
     """The compiled rules of one direction of a flow, shared by all connections that have the same lists.
 
-    `header_names` are the lower-case names of the headers any rule looks at; `needs_headers` says that there are
-    some. With `audit_only` nothing is ever refused: no policy that enforces restricts the flow.
+    They judge requests of `protocol` and no others. `header_names` are the lower-case names of the headers that any
+    rule looks at; `needs_headers` says that there are some. With `audit_only` nothing is ever refused: no policy that
+    enforces restricts the flow.
     """
 
     def __init__(self, policy: L7Policy) -> None:
         """Raises `policies.patterns.PatternError` if RE2 does not take an expression."""
-        direction, messages = str(policy.direction), policy.messages
-        self._enforced = _Lists(policy.enforced, direction, messages)
+        self.protocol = policy.protocol
+        self._enforced = _Lists(policy, policy.enforced)
         self._candidate: _Lists | None = None
         if policy.candidate is not policy.enforced:
-            self._candidate = _Lists(policy.candidate, direction, messages)
+            self._candidate = _Lists(policy, policy.candidate)
         self.header_names = self._enforced.header_names
         if self._candidate is not None:
             self.header_names |= self._candidate.header_names
         self.needs_headers = bool(self.header_names)
-        self.audit_only = policy.enforced.open and not policy.enforced.deny
+        self.audit_only = policy.audit_only
 
-    def judge(self, request: HttpRequest) -> L7Decision:
+    def judge(self, request: Request) -> L7Decision:
         """DROPPED if a policy in force refuses, AUDIT if only one in audit mode would, else FORWARDED."""
         decision = self._enforced.judge(request)
         if self._candidate is None or decision.verdict is Verdict.DROPPED:
@@ -48,7 +55,7 @@ class RuleSet:
         return wanted if decision.rule is None else decision
 
 
-def judge_all(sets: Sequence[RuleSet], request: HttpRequest) -> L7Decision:
+def judge_all(sets: Sequence[RuleSet], request: Request) -> L7Decision:
     """The verdict of all sides of a flow, the source's egress first: any DROPPED wins, then AUDIT, then the last
     FORWARDED that a rule gave. No sets at all means that L3/L4 policy lets the flow pass unread."""
     result: L7Decision | None = None
@@ -68,20 +75,22 @@ def _weight(decision: L7Decision) -> tuple[bool, bool]:
 class _Lists:
     """One set of policies' lists: deny before allow."""
 
-    def __init__(self, lists: HttpLists, direction: str, messages: Mapping[str, str]) -> None:
-        self._direction, self._messages = direction, messages
-        self._deny = RuleIndex(lists.deny, deny=True) if lists.deny else None
-        self._everything = self._allow_all(lists)
-        # Rules beside one that opens the port decide nothing, so they are not even compiled.
-        self._allow = RuleIndex(() if self._everything else lists.allow)
-        self._denied = [self._deny_decision(rule) for rule in lists.deny]
+    def __init__(self, policy: L7Policy, lists: L7Lists) -> None:
+        index, messages = _INDEXES[policy.protocol], policy.messages
+        self._direction, self._messages = str(policy.direction), messages
+        self._deny = index(lists.deny, True) if lists.deny else None
+        self._everything = self._all(lists)
+        # Rules beside one that decides every request decide nothing, so they are not even compiled.
+        self._allow = index(() if self._everything else lists.allow, False)
+        self._remarks = self._allow.remarks
+        self._denied = [self._deny_decision(rule.ref) for rule in lists.deny]
         self._allowed = [] if self._everything else [self._allow_decision(rule.ref) for rule in lists.allow]
         self._whose = _whose(lists.allow)
         named = [rule.ref.policy for rule in lists.allow if rule.ref.policy in messages] or list(messages)
         self._message = messages[named[0]] if named else None
         self.header_names = self._allow.header_names | (self._deny.header_names if self._deny else frozenset())
 
-    def judge(self, request: HttpRequest) -> L7Decision:
+    def judge(self, request: Request) -> L7Decision:
         if self._deny is not None:
             denied = self._deny.find(request)
             if denied is not None:
@@ -92,9 +101,14 @@ class _Lists:
         if allowed is None:
             return self._refuse(request)
         decision = self._allowed[allowed.order]
-        return decision if not allowed.rule.headers else _with_log(decision, allowed.rule, request)
+        if self._remarks and (remark := self._allow.remark(allowed, request)):
+            return replace(decision, reason=decision.reason + remark)
+        return decision
 
-    def _allow_all(self, lists: HttpLists) -> L7Decision | None:
+    def _all(self, lists: L7Lists) -> L7Decision | None:
+        """What holds for every request that no deny rule matches, if that does not depend on the request."""
+        if lists.deny_all is not None:
+            return self._deny_decision(lists.deny_all)
         if lists.allow_all is not None:
             return self._allow_decision(lists.allow_all)
         if lists.open:
@@ -104,37 +118,20 @@ class _Lists:
     def _allow_decision(self, ref: RuleRef) -> L7Decision:
         return L7Decision(Verdict.FORWARDED, ref, f"allowed by {_place(ref)}", None, self._direction)
 
-    def _deny_decision(self, rule: HttpRule) -> L7Decision:
-        message = self._messages.get(rule.ref.policy)
-        return L7Decision(Verdict.DROPPED, rule.ref, f"denied by {_place(rule.ref)}", message, self._direction)
+    def _deny_decision(self, ref: RuleRef) -> L7Decision:
+        message = self._messages.get(ref.policy)
+        return L7Decision(Verdict.DROPPED, ref, f"denied by {_place(ref)}", message, self._direction)
 
-    def _refuse(self, request: HttpRequest) -> L7Decision:
-        # The query is not quoted: it may hold secrets, and reasons are written to the log.
-        path, mark, _ = request.path.partition("?")
-        shown = f"{request.method[:_SHOWN]} {path[:_SHOWN]}"
-        hint = " with its query string" if mark else ""
-        return L7Decision(
-            Verdict.DROPPED, None, f"no rule {self._whose}allows {shown}{hint}", self._message, self._direction
-        )
-
-
-def _with_log(decision: L7Decision, rule: HttpRule, request: HttpRequest) -> L7Decision:
-    """The decision with a note of the headers that ``mismatch: LOG`` asks to be told of."""
-    logged = [header for header in rule.headers if header.log]
-    if not logged:
-        return decision
-    view = HeaderView(request, frozenset(header.name for header in logged), deny=False)
-    names = [header.name for header in logged if not view.has(header.name, header.value)]
-    if not names:
-        return decision
-    return replace(decision, reason=f"{decision.reason}; header {', '.join(names)} does not match (mismatch: LOG)")
+    def _refuse(self, request: Request) -> L7Decision:
+        reason = f"no rule {self._whose}allows {self._allow.told(request)}"
+        return L7Decision(Verdict.DROPPED, None, reason, self._message, self._direction)
 
 
 def _place(ref: RuleRef) -> str:
     return f"policy {ref.policy}, {ref.rule} ({ref.file}:{ref.line})"
 
 
-def _whose(rules: Iterable[HttpRule]) -> str:
+def _whose(rules: Iterable[L7Rule]) -> str:
     """``of policy a (f.yaml:3) ``: the policies whose rules were asked, each with the line of its first rule."""
     first: dict[str, RuleRef] = {}
     for rule in rules:

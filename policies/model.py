@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from policies.identity import Network
 from policies.verdict import RuleRef
@@ -63,6 +63,13 @@ class CidrPeer:
 Peer: TypeAlias = Selector | EntityPeer | CidrPeer
 
 
+class L7Protocol(StrEnum):
+    """What the requests of a port are read as."""
+
+    HTTP = "http"
+    KAFKA = "kafka"
+
+
 @dataclass(frozen=True, slots=True)
 class HeaderMatch:
     """A condition on a header, name in lower case. `value` None asks for presence only. With `log` the condition
@@ -74,14 +81,73 @@ class HeaderMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class GrpcCall:
+    """The calls a gRPC rule is about: `service` the full name, literal, `method` RE2, full match; None: any."""
+
+    service: str | None
+    method: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class HttpRule:
-    """One HTTP rule: fields AND, absent ones (None) not asked. method, path and host are RE2, full match."""
+    """One HTTP rule: fields AND, absent ones (None) not asked. method, path and host are RE2, full match.
+
+    With `grpc` it is a gRPC rule: `headers` are its metadata, and method, path and host are not asked, for a call is
+    ``POST /service/method`` (see `policies.spellings`).
+    """
+
+    protocol: ClassVar = L7Protocol.HTTP
 
     method: str | None
     path: str | None
     host: str | None
     headers: tuple[HeaderMatch, ...]
     ref: RuleRef
+    grpc: GrpcCall | None = None
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether every request of the protocol is held."""
+        asked = (self.grpc, self.method, self.path, self.host)
+        return all(one is None for one in asked) and all(header.log for header in self.headers)
+
+
+class KafkaRole(StrEnum):
+    """What a client does; each stands for a list of APIs (see `policies.kafka_apis`)."""
+
+    PRODUCE = "produce"
+    CONSUME = "consume"
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaRule:
+    """One Kafka rule: fields AND, absent ones (None) not asked. `api` is an API's key; api and role exclude each other.
+
+    Topics, groups and transactional ids are globs, one of which must hold all of the name. An allow rule does not ask
+    about what a request does not name; a deny rule holds only requests that name all that it asks about.
+    """
+
+    protocol: ClassVar = L7Protocol.KAFKA
+
+    api: int | None
+    role: KafkaRole | None
+    version: int | None
+    client_id: str | None
+    topics: tuple[str, ...] | None
+    groups: tuple[str, ...] | None
+    transactional_ids: tuple[str, ...] | None
+    ref: RuleRef
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether every request of the protocol is held."""
+        names = (self.topics, self.groups, self.transactional_ids)
+        return all(one is None for one in (self.api, self.role, self.version, self.client_id, *names))
+
+
+L7Rule: TypeAlias = HttpRule | KafkaRule
+L7Rules: TypeAlias = tuple[L7Rule, ...]
+"""Rules of one protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +163,17 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class PortRule:
-    """One entry of toPorts. `http` None: no L7 part. An empty `ports` matches nothing."""
+    """One entry of toPorts. `rules` are its L7 rules, of one protocol and one at least; None: no L7 part. An empty
+    `ports` matches nothing."""
 
     ports: tuple[Port, ...]
-    http: tuple[HttpRule, ...] | None
+    rules: L7Rules | None
     ref: RuleRef
+
+    @property
+    def protocol(self) -> L7Protocol | None:
+        """The protocol of its L7 rules."""
+        return self.rules[0].protocol if self.rules else None
 
 
 @dataclass(frozen=True, slots=True)

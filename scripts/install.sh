@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Sets a Debian machine up for l7proxy: apt packages, kernel headers for bcc, and .venv with the command l7proxy.
+# Sets a Debian machine up for l7proxy: apt packages, kernel headers for bcc, and .venv with the command l7proxy (and
+# the programs in Go that tests and bench take).
 #
-#   scripts/install.sh [test] [lint] [bench]
+#   scripts/install.sh [test] [lint] [bench] [kafka]
 #
-# Without words: what running takes. Each word adds what that work needs. Everything that is there already is left
+# Without words: what running takes. Each word adds what that work needs (kafka: its demo). Everything that is there already is left
 # alone, and a second run with nothing changed ends at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,10 +24,33 @@ fail() {
 packages_for() {
     case $1 in
         run) echo python3 python3-venv python3-bpfcc iproute2 curl ca-certificates ;;
-        test) echo bpftool iputils-ping netbase procps nginx-light apache2-bin lighttpd wrk haproxy ;;
+        test)
+            echo bpftool iputils-ping netbase procps nginx-light apache2-bin lighttpd wrk haproxy git make
+            echo nghttp2-client nghttp2-server "$(go_package)" default-jdk-headless maven kcat nodejs iptables gcc libc6-dev spin
+            ;;
         lint) echo clang-format ;;
-        bench) echo netbase wrk haproxy nginx-light procps ;;
-        *) fail "'$1' is none of: test, lint, bench" ;;
+        bench)
+            echo netbase wrk haproxy nginx-light procps nghttp2-client "$(go_package)" iptables gcc libc6-dev
+            echo default-jdk-headless maven
+            ;;
+        kafka) echo default-jre-headless maven kcat ;;
+        *) fail "'$1' is none of: test, lint, bench, kafka" ;;
+    esac
+}
+
+go_package() { command -v go >/dev/null || echo golang-go; }
+
+# Command, folder of the Go module that pins it, package.
+programs_for() {
+    case $1 in
+        test)
+            echo h2spec tests/h2spec github.com/summerwind/h2spec/cmd/h2spec
+            echo grpc-client tests/grpc/go .
+            ;;
+        bench)
+            echo ghz bench/grpc github.com/bojand/ghz/cmd/ghz
+            echo grpc-echo bench/grpc .
+            ;;
     esac
 }
 
@@ -112,6 +136,38 @@ virtual_environment() {
     .venv/bin/pip install -q -e ".${extras:+[$extras]}" </dev/null || fail "pip could not install l7proxy (see above)"
 }
 
+go_programs() {
+    local word name folder package target
+    for word in "${words[@]}"; do
+        programs_for "$word" | while read -r name folder package; do
+            target="$PWD/.venv/bin/$name"
+            say ".venv: $name"
+            (cd "$folder" && GOTOOLCHAIN=local GOFLAGS=-buildvcs=false go build -o "$target" "$package" </dev/null) ||
+                fail "go could not build $name (see above)"
+        done
+    done
+}
+
+# grpc-java, for the tests of gRPC: the libraries that their pom.xml names, and the tests' own programs.
+java_programs() {
+    local folder=$PWD/.venv/java
+    say ".venv/java: grpc-java"
+    mvn -q -B -Dstyle.color=never -f tests/grpc/java/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
+        -DoutputDirectory="$folder" </dev/null || fail "Maven could not bring grpc-java (see above)"
+    javac -nowarn -cp "$folder/*" -d "$folder/classes" tests/grpc/java/*.java || fail "javac failed (see above)"
+}
+
+# A real broker, for tests, bench and demo of Kafka: the libraries that its pom.xml names.
+kafka_broker() {
+    local pom=tests/kafka/java/pom.xml
+    cmp -s $pom build/kafka/lib/pom.xml && return 0
+    say "build/kafka/lib: Kafka's broker"
+    rm -rf build/kafka
+    mvn -q -B -Dstyle.color=never -f $pom dependency:copy-dependencies -DincludeScope=runtime \
+        -DoutputDirectory="$PWD/build/kafka/lib" </dev/null || fail "Maven could not bring Kafka (see above)"
+    cp $pom build/kafka/lib/pom.xml
+}
+
 check_bpf() {
     .venv/bin/python - <<'PY' || fail "this kernel ($kernel) does not let us compile and load a BPF program (see above)"
 from bcc import BPF
@@ -120,7 +176,11 @@ program.load_func("probe", BPF.SCHED_CLS)
 PY
 }
 
-stamp() { cat scripts/install.sh pyproject.toml <(echo "$kernel" "$PWD" "${words[@]}") | sha256sum | cut -c 1-64; }
+stamp() {
+    cat scripts/install.sh pyproject.toml {tests/h2spec,bench/grpc}/go.* bench/grpc/*.go tests/grpc/{go,java}/* \
+        tests/kafka/java/pom.xml \
+        <(echo "$kernel" "$PWD" "${words[@]}") | sha256sum | cut -c 1-64
+}
 
 words=("$@")
 packages=$(packages_for run)
@@ -128,16 +188,22 @@ for word in "${words[@]}"; do
     packages+=" $(packages_for "$word")"
 done
 now=$(stamp)
-if grep -qsx "$now" .venv/.installed && .venv/bin/python -c 'import bcc, l7proxy' 2>/dev/null; then
+asked_for() { case " ${words[*]} " in *" $1 "*) ;; *) false ;; esac; }
+with_broker() { asked_for test || asked_for bench || asked_for kafka; }
+built() { ! with_broker || [ -e build/kafka/lib/pom.xml ]; }
+if grep -qsx "$now" .venv/.installed && built && .venv/bin/python -c 'import bcc, l7proxy' 2>/dev/null; then
     say "all is there (${words[*]:-run})"
     exit 0
 fi
 [ "$(id -u)" -eq 0 ] || fail "must run as root: it installs apt packages, and l7proxy loads BPF programs"
 command -v apt-get >/dev/null || fail "needs Debian's apt-get"
-read -ra list <<<"$packages"
+read -ra list <<<"${packages//$'\n'/ }"
 apt_install "${list[@]}"
 kernel_headers
 virtual_environment
+go_programs
+if asked_for test; then java_programs; fi
+if with_broker; then kafka_broker; fi
 check_bpf
 echo "$now" >>.venv/.installed
 say "done: $PWD/.venv/bin/l7proxy"

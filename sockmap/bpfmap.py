@@ -11,12 +11,17 @@ from collections.abc import Iterator, Sequence
 _SYSCALLS = {"x86_64": (321, 324), "aarch64": (280, 283), "riscv64": (280, 283)}
 """The numbers of bpf and membarrier by machine."""
 _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY = 1, 2, 3, 4
+_PROG_LOAD, _RAW_TRACEPOINT_OPEN = 5, 17
 _PROG_ATTACH, _PROG_DETACH, _PROG_BY_ID, _MAP_BY_ID, _INFO, _PROG_QUERY = 8, 9, 13, 14, 15, 16
 _UPDATE_BATCH, _DELETE_BATCH, _LINK_CREATE = 26, 27, 28
 _BATCH = 8192
 _ALLOW_MULTI = 2
+_TRACING, _TRACE_RAW_TP = 26, 23
+"""BPF_PROG_TYPE_TRACING and enum bpf_attach_type BPF_TRACE_RAW_TP."""
 _MEMBARRIER_GLOBAL = 1
 _PROG_INFO, _MAP_INFO = 232, 88
+_PROG_NAME, _MAP_NAME = 64, 24
+"""Where the names stand in struct bpf_prog_info and bpf_map_info."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,7 +47,7 @@ def _bpf(command: int, layout: str, *fields: int) -> bytes:
     return attributes.raw[:-1]
 
 
-def _bpf_fd(command: int, layout: str, *fields: int) -> int:
+def _bpf_fd(command: int, layout: str, *fields: int | bytes) -> int:
     attributes = ctypes.create_string_buffer(struct.pack(layout, *fields))
     return _syscall(0, command, attributes, struct.calcsize(layout))
 
@@ -125,14 +130,33 @@ class BpfMap:
             raise ValueError(f"{len(key)} and {len(value or b'')} bytes for {self.key_size} and {self.value_size}")
 
 
+def attach(target_fd: int, prog_fd: int, attach_type: int, flags: int = 0) -> None:
+    """Attach a program to a map of sockets, or to a cgroup. Raises OSError."""
+    _bpf(_PROG_ATTACH, "=IIII", target_fd, prog_fd, attach_type, flags)
+
+
 def attach_cgroup(cgroup_fd: int, prog_fd: int, attach_type: int) -> None:
     """Attach a program beside those that others have attached. Raises OSError."""
-    _bpf(_PROG_ATTACH, "=IIII", cgroup_fd, prog_fd, attach_type, _ALLOW_MULTI)
+    attach(cgroup_fd, prog_fd, attach_type, _ALLOW_MULTI)
 
 
 def detach_cgroup(cgroup_fd: int, prog_fd: int, attach_type: int) -> None:
     """Detach this one program. Raises OSError."""
     _bpf(_PROG_DETACH, "=IIII", cgroup_fd, prog_fd, attach_type, 0)
+
+
+def load_tracing(name: str, instructions: bytes, type_number: int) -> int:
+    """Load a program for the tracepoint that this type of the kernel's BTF describes, which may ask for what a socket
+    owns; returns its descriptor. Raises OSError."""
+    code, license_text = ctypes.create_string_buffer(instructions), ctypes.create_string_buffer(b"GPL")
+    addresses = ctypes.addressof(code), ctypes.addressof(license_text)
+    layout, count = "=IIQQ24x15s5xI36xI4x", len(instructions) // 8
+    return _bpf_fd(_PROG_LOAD, layout, _TRACING, count, *addresses, name.encode(), _TRACE_RAW_TP, type_number)
+
+
+def attach_tracing(prog_fd: int) -> int:
+    """Attach it for as long as the returned descriptor is open. Raises OSError."""
+    return _bpf_fd(_RAW_TRACEPOINT_OPEN, "=QI4x", 0, prog_fd)
 
 
 def link_netns(prog_fd: int, netns_fd: int, attach_type: int) -> int:
@@ -142,10 +166,19 @@ def link_netns(prog_fd: int, netns_fd: int, attach_type: int) -> int:
 
 def cgroup_programs(cgroup_fd: int, attach_type: int) -> list[int]:
     """Ids of the programs attached to a cgroup itself."""
+    return _query(cgroup_fd, attach_type)[0]
+
+
+def cgroup_attach_flags(cgroup_fd: int, attach_type: int) -> int:
+    """How they were attached: 0 (alone), BPF_F_ALLOW_OVERRIDE or BPF_F_ALLOW_MULTI."""
+    return _query(cgroup_fd, attach_type)[1]
+
+
+def _query(cgroup_fd: int, attach_type: int) -> tuple[list[int], int]:
     ids = (ctypes.c_uint32 * 64)()
     answer = _bpf(_PROG_QUERY, "=IIIIQI4x", cgroup_fd, attach_type, 0, 0, ctypes.addressof(ids), 64)
-    count: int = struct.unpack("=IIIIQI4x", answer)[5]
-    return list(ids[:count])
+    flags, count = struct.unpack("=IIIIQI4x", answer)[3::2]
+    return list(ids[:count]), flags
 
 
 def program_fd(prog_id: int) -> int:
@@ -161,12 +194,29 @@ def program_id(prog_fd: int) -> int:
     return number
 
 
+def program_name(prog_id: int) -> str:
+    """The first 15 bytes of its name, which its function has in C. Raises FileNotFoundError."""
+    fd, info = program_fd(prog_id), ctypes.create_string_buffer(_PROG_INFO)
+    try:
+        _bpf(_INFO, "=IIQ", fd, _PROG_INFO, ctypes.addressof(info))
+    finally:
+        os.close(fd)
+    return info.raw[_PROG_NAME : _PROG_NAME + 16].rstrip(b"\0").decode()
+
+
 def map_id(map_fd: int) -> int:
     """A map's id."""
     info = ctypes.create_string_buffer(_MAP_INFO)
     _bpf(_INFO, "=IIQ", map_fd, _MAP_INFO, ctypes.addressof(info))
     number: int = struct.unpack_from("=II", info.raw)[1]
     return number
+
+
+def map_name(map_fd: int) -> str:
+    """The first 15 bytes of its name."""
+    info = ctypes.create_string_buffer(_MAP_INFO)
+    _bpf(_INFO, "=IIQ", map_fd, _MAP_INFO, ctypes.addressof(info))
+    return info.raw[_MAP_NAME : _MAP_NAME + 16].partition(b"\0")[0].decode()
 
 
 def map_fd(number: int) -> int:

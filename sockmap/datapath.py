@@ -7,20 +7,20 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 
 from sockmap import bpfmap, cgroups
 from sockmap.config import DatapathConfig, DatapathError, IpEntry, Lifetimes, ProxyDown
 from sockmap.events import Event, decode
-from sockmap.flows import FLOW_KEY, FLOW_VALUE, address_bytes
+from sockmap.flows import FLOW_KEY, FLOW_VALUE
 from sockmap.netlink import Netlink
 from sockmap.node import NodeChanges
 from sockmap.program import SK_LOOKUP_ATTACH, Names, Program
 from sockmap.rows import PolicyRow, RowVerdict, port_prefixes
 from sockmap.state import StateFile, peek
+from sockmap.tables import ENDPOINT, IPCACHE_KEY, NO_GENERATION, POLICY_KEY, Attached, Network, Tables
 
 __all__ = [
     "Datapath",
@@ -36,24 +36,9 @@ __all__ = [
     "status",
 ]
 
-Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address | str
 _CONFIG = struct.Struct("=IIII")
-_ENDPOINT = struct.Struct("=IH2x")
-_IPCACHE_KEY = struct.Struct("=I16s")
-_POLICY_KEY = struct.Struct("=IIHBBIH2x")
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
-_FIXED_BITS = 96
-_AUDIT = 0x100
-_NO_GENERATION = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class _Attached:
-    ifindex: int
-    endpoint_id: int
-    identity: int
-    networks: tuple[Network, ...]
 
 
 class Datapath:
@@ -87,22 +72,18 @@ class Datapath:
         program = self._program = Program(self.config)
         self._config_map = program.map("config", 4, _CONFIG.size)
         self._counts = program.map("counts", 4, 8 * _possible_cpus())
-        self._endpoints = program.map("endpoints", 4, _ENDPOINT.size)
+        self._endpoints = program.map("endpoints", 4, ENDPOINT.size)
         self._host_endpoints = program.map("host_endpoints", 4, 4)
         self._cgroups = program.map("cgroups", 8, 4)
-        self._ipcache = program.map("ipcache", _IPCACHE_KEY.size, _ENDPOINT.size)
-        self._policy = program.map("policy", _POLICY_KEY.size, 4)
+        policy = program.map("policy", POLICY_KEY.size, 4)
+        self._tables = Tables(policy, program.map("ipcache", IPCACHE_KEY.size, ENDPOINT.size))
         self.flows_fd, self.listeners_fd = program.map_fd("flows"), program.map_fd("listeners")
         self._flows = bpfmap.BpfMap(self.flows_fd, FLOW_KEY.size, FLOW_VALUE.size)
         self._events: list[Event] = []
         program.bpf["events"].open_ring_buffer(self._take_event)
-        self._generation = 0
         self._proxy_down: ProxyDown = self.config.on_proxy_down
-        self._attached: dict[str, _Attached] = {}
+        self._attached: dict[str, Attached] = {}
         self._services: dict[Path, tuple[int, int]] = {}
-        self._entries: dict[Network, IpEntry] = {}
-        self._ipcache_now: dict[bytes, bytes] = {}
-        self._policy_now: list[bytes] = []
         self._write_config()
         self._inherit_flows()
 
@@ -138,14 +119,14 @@ class Datapath:
 
     def attach_endpoint(self, interface: str, endpoint_id: int, identity: int, addresses: Iterable[Address]) -> None:
         """Manage the workload behind the host-side interface. Its packets must come from `addresses`, or others that
-        set_ipcache gives this endpoint. Raises DatapathError."""
+        stage_policy gave this endpoint. Raises DatapathError."""
         self._need_policy()
         ifindex = self._node.netlink.ifindex(interface)
         networks = tuple(ip_network(str(address)) for address in addresses)
-        self._endpoints.update(_U32.pack(ifindex), _ENDPOINT.pack(identity, endpoint_id))
-        self._attached[interface] = _Attached(ifindex, endpoint_id, identity, networks)
+        self._endpoints.update(_U32.pack(ifindex), ENDPOINT.pack(identity, endpoint_id))
+        self._attached[interface] = Attached(ifindex, endpoint_id, identity, networks)
         try:
-            self._sync_ipcache()
+            self._tables.sync(self._attached.values())
             self._hook(interface, from_="from_endpoint", to="to_endpoint")
         except BaseException:
             self.detach_endpoint(interface)
@@ -159,7 +140,7 @@ class Datapath:
         self._node.detach(attached.ifindex, interface)
         del self._attached[interface]
         self._endpoints.delete(_U32.pack(attached.ifindex))
-        self._sync_ipcache()
+        self._tables.sync(self._attached.values())
 
     def attach_node_interface(self, interface: str) -> None:
         """Judge what comes from outside, and what services of the host send there. Raises DatapathError."""
@@ -221,50 +202,19 @@ class Datapath:
 
     # -- what holds ----------------------------------------------------------------------------------------------
 
-    def set_ipcache(self, entries: Mapping[Network, IpEntry]) -> None:
-        """Who has which address; the longest prefix counts, and what none holds is world (identity 2)."""
-        self._entries = dict(entries)
-        self._sync_ipcache()
+    def stage_policy(self, rows: Iterable[PolicyRow], entries: Mapping[Network, IpEntry], *, generation: int) -> None:
+        """Write a policy and who has which address beside what is in force, all of it or nothing; switch_policy makes
+        it count. In place of what was staged before; attaching or detaching an endpoint gives it up.
 
-    def _sync_ipcache(self) -> None:
-        wanted = self._ipcache_wanted()
-        gone = [key for key in self._ipcache_now if key not in wanted]
-        fresh = [(key, value) for key, value in wanted.items() if self._ipcache_now.get(key) != value]
-        self._ipcache.update_many(fresh)
-        self._ipcache.delete_many(gone)
-        self._ipcache_now = wanted
-
-    def _ipcache_wanted(self) -> dict[bytes, bytes]:
-        local = {attached.endpoint_id for attached in self._attached.values()}
-        wanted = {}
-        for network, (identity, endpoint) in self._entries.items():
-            wanted[_ipcache_key(network)] = _ENDPOINT.pack(identity, endpoint if endpoint in local else 0)
-        for attached in self._attached.values():
-            value = _ENDPOINT.pack(attached.identity, attached.endpoint_id)
-            wanted.update((_ipcache_key(network), value) for network in attached.networks)
-        return wanted
-
-    def set_policy(self, rows: Iterable[PolicyRow], *, generation: int) -> None:
-        """Put a policy in force in one step: its rows are written beside the old ones, then a word in the programs'
-        configuration switches, then the old rows go. An endpoint without rows in a direction is open there.
-
-        `generation` (1 to 2**32 - 2) differs from the one before. Raises DatapathError.
+        The longest prefix counts, and what none holds is world (identity 2). An endpoint without rows in a direction
+        is open there. `generation` (1 to 2**32 - 2) differs from the one in force. Raises DatapathError.
         """
-        if not 0 < generation < _NO_GENERATION or generation == self._generation:
-            raise DatapathError(f"generation {generation} cannot follow {self._generation}")
-        fresh = {_policy_key(row, generation): _policy_value(row) for row in rows}
-        try:
-            self._policy.update_many(list(fresh.items()))
-        except OSError as error:
-            for key in fresh:
-                self._policy.delete(key)
-            raise DatapathError(f"a policy of {len(fresh)} rows cannot be written: {error.strerror}") from error
-        self._generation = generation
-        self._write_config()
-        # A program that has read the old generation's number must find its rows to the end of its run.
-        bpfmap.barrier()
-        self._policy.delete_many(self._policy_now)
-        self._policy_now = list(fresh)
+        self._tables.stage(rows, entries, self._attached.values(), generation)
+
+    def switch_policy(self) -> None:
+        """Put in force what is staged, in one step: a word in the programs' configuration. Raises DatapathError if
+        nothing is."""
+        self._tables.switch(self._write_config)
 
     def set_proxy_down(self, mode: ProxyDown) -> None:
         """What happens to flows that need the proxy while no worker has a listener: dropped, or let through."""
@@ -272,7 +222,7 @@ class Datapath:
         self._write_config()
 
     def _write_config(self) -> None:
-        value = _CONFIG.pack(self._generation, self._proxy_down == "open", len(self._services), 0)
+        value = _CONFIG.pack(self._tables.number, self._proxy_down == "open", len(self._services), 0)
         self._config_map.update(_U32.pack(0), value)
 
     # -- what happened -------------------------------------------------------------------------------------------
@@ -311,7 +261,7 @@ class Datapath:
         return self.config.mark_mask | 0xFFFF0000
 
     def _need_policy(self) -> None:
-        if not self._generation:
+        if not self._tables.number:
             raise DatapathError("no policy is set yet: everything would pass")
 
 
@@ -319,7 +269,7 @@ def _copy_flows(number: int, to: bpfmap.BpfMap) -> None:
     fd = bpfmap.map_fd(number)
     try:
         source = bpfmap.BpfMap(fd, FLOW_KEY.size, FLOW_VALUE.size)
-        to.update_many([(key, value[:8] + _U32.pack(_NO_GENERATION) + value[12:]) for key, value in source.items()])
+        to.update_many([(key, value[:8] + _U32.pack(NO_GENERATION) + value[12:]) for key, value in source.items()])
     finally:
         os.close(fd)
 
@@ -327,21 +277,6 @@ def _copy_flows(number: int, to: bpfmap.BpfMap) -> None:
 def _possible_cpus() -> int:
     last = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip().replace(",", "-")
     return int(last.rpartition("-")[2]) + 1
-
-
-def _ipcache_key(network: Network) -> bytes:
-    bits = network.prefixlen + (96 if network.version == 4 else 0)
-    return _IPCACHE_KEY.pack(bits, address_bytes(str(network.network_address)))
-
-
-def _policy_key(row: PolicyRow, generation: int) -> bytes:
-    port = int.from_bytes(row.port.to_bytes(2, "big"), "little")
-    bits = _FIXED_BITS + row.prefix_bits
-    return _POLICY_KEY.pack(bits, generation, row.endpoint_id, row.direction, row.protocol, row.identity, port)
-
-
-def _policy_value(row: PolicyRow) -> bytes:
-    return _U32.pack(row.verdict | (_AUDIT if row.audit else 0))
 
 
 def cleanup(state_dir: Path) -> list[str]:

@@ -6,13 +6,15 @@ import socket
 import struct
 from typing import NamedTuple
 
-_EVENT = struct.Struct("=Q16s16s2s2sB3xIIIIHBBBBBB")
+_EVENT = struct.Struct("=Q16s16s2s2sB3xIIIIHHHBBBBBBB3x")
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
 class Event(NamedTuple):
     """One packet. `kind` is "drop" or "audit"; `direction` 0 is ingress, 1 egress, of `endpoint_id`'s policy.
 
+    All else is as the packet goes. If that is a `reply`, its flow goes the other way, and policy judges flows.
+    `src_endpoint` and `dst_endpoint` are 0 where an end is not managed on this node.
     Ports are 0 where the protocol has none; `length` is in bytes with the link header; `time_ns` is CLOCK_MONOTONIC.
     """
 
@@ -33,6 +35,9 @@ class Event(NamedTuple):
     length: int
     tcp_flags: int
     time_ns: int
+    src_endpoint: int = 0
+    dst_endpoint: int = 0
+    reply: bool = False
 
 
 def _address(data: bytes) -> str:
@@ -45,7 +50,7 @@ def decode(data: bytes, reasons: dict[int, str]) -> Event:
     """An Event from `struct event` of bpf/maps.h. Raises struct.error for another size."""
     (
         time_ns, src, dst, sport, dport, proto, src_identity, dst_identity, ifindex, length,
-        endpoint, reason, audit, direction, tcp_flags, icmp_type, icmp_code,
+        src_endpoint, dst_endpoint, endpoint, reason, audit, direction, reply, tcp_flags, icmp_type, icmp_code,
     ) = _EVENT.unpack(data)  # fmt: skip
     icmp = proto in (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
     return Event(
@@ -66,4 +71,7 @@ def decode(data: bytes, reasons: dict[int, str]) -> Event:
         length=length,
         tcp_flags=tcp_flags,
         time_ns=time_ns,
+        src_endpoint=src_endpoint,
+        dst_endpoint=dst_endpoint,
+        reply=bool(reply),
     )

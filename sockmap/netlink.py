@@ -24,6 +24,7 @@ _CLSACT = 0xFFFF0000
 _ETH_P_ALL = 3
 _HANDLE = 1
 _SCOPE_HOST = 254
+_IFF_UP = 1
 NAME_PREFIX = "l7proxy/"
 
 
@@ -63,6 +64,10 @@ class Netlink:
             return socket.if_nametoindex(interface)
         except OSError as error:
             raise DatapathError(f"interface {interface}: {error.strerror}") from error
+
+    def is_up(self, ifindex: int) -> bool:
+        """Whether packets can pass the interface."""
+        return any(link["flags"] & _IFF_UP for link in self._list(self._ip.get_links, ifindex))
 
     def has_clsact(self, ifindex: int) -> bool:
         """Whether the interface has a place for TC filters."""

@@ -15,6 +15,7 @@ from sockmap.state import StateFile
 
 _CONF = Path("/proc/sys/net/ipv4/conf")
 _IPV6 = Path("/proc/sys/net/ipv6")
+_LOOPBACK = 1
 
 
 class NodeChanges:
@@ -64,7 +65,9 @@ class NodeChanges:
     # -- policy routing ------------------------------------------------------------------------------------------
 
     def add_routing(self, config: DatapathConfig) -> None:
-        """Marked packets are local, whatever their address."""
+        """Marked packets are local, whatever their address. Raises DatapathError."""
+        if not self.netlink.is_up(_LOOPBACK):
+            raise DatapathError("lo is down, and the proxy gets its packets over it: `ip link set lo up` first")
         mark = (config.rule_priority, config.mark_steer, config.mark_mask, config.route_table)
         for family in _families():
             self._add("rules", [family, *mark])

@@ -20,6 +20,8 @@ from tests import netns
 
 COMMAND = str(Path(sys.executable).with_name("l7proxy"))
 ADMIN = ("127.0.0.1", 9878)
+SPLICED = bool(os.environ.get("L7PROXY_TEST_SPLICE"))
+"""Whether every node splices its connections, so that whatever is tested is tested with that."""
 
 
 class NodeHandle:
@@ -37,6 +39,7 @@ class NodeHandle:
             (self.policies / name).write_text(text)
         datapath = {"state_dir": str(state_dir)} | keys.pop("datapath", {})
         base = {"policies": ["policies/"], "flow_log": {"file": "flows.jsonl"}, "datapath": datapath}
+        base |= {"splice": True} if SPLICED else {}
         self.config.write_text(yaml.safe_dump(base | keys, sort_keys=False))
 
     def start(self, popen: Callable[..., subprocess.Popen[str]]) -> None:

@@ -117,10 +117,10 @@ static void ct_set_parties(struct ct_entry *entry, struct party *src, struct par
 }
 
 /* With `fresh`, an entry that is there already stays. */
-static int ct_create(struct packet *p, __u32 generation, __u16 flags, int fresh)
+static int ct_create(struct packet *p, __u16 flags, int fresh)
 {
 	__u64 lifetime = p->tuple.proto == PROTO_TCP ? SYN_SECONDS : OTHER_SECONDS;
-	struct ct_entry entry = {.generation = generation, .flags = flags};
+	struct ct_entry entry = {.generation = p->config.generation, .flags = flags};
 
 	if (p->dst.on_host)
 		entry.flags |= CT_HOST_SERVER;

@@ -39,12 +39,16 @@ static void report(struct __sk_buff *skb, struct packet *p, int outcome)
 	event->dst_identity = p->dst.identity;
 	event->ifindex = skb->ifindex;
 	event->length = skb->len;
+	event->src_endpoint = p->src.endpoint;
+	event->dst_endpoint = p->dst.endpoint;
 	event->endpoint = p->event_endpoint;
 	event->reason = outcome > PASS ? outcome : DROP_POLICY_DENIED;
 	event->audit = outcome <= PASS;
 	event->direction = p->event_direction;
+	event->reply = p->reply;
 	event->tcp_flags = p->tcp_flags;
 	event->icmp_type = p->icmp_type;
 	event->icmp_code = p->icmp_code;
+	__builtin_memset(event->pad, 0, sizeof(event->pad));
 	events.ringbuf_submit(event, 0);
 }

@@ -25,9 +25,7 @@ static void host_service(struct __sk_buff *skb, struct packet *p)
 
 static void resolve_destination(struct __sk_buff *skb, struct packet *p)
 {
-	struct config *c = settings();
-
-	if (p->dst.on_host && c && c->host_services)
+	if (p->dst.on_host && p->config.host_services)
 		host_service(skb, p);
 }
 
@@ -42,7 +40,6 @@ static int answers_need_proxy(struct packet *p)
 
 static int new_flow(struct __sk_buff *skb, struct packet *p)
 {
-	struct config *c = settings();
 	__u32 verdict;
 	__u16 flags = 0;
 
@@ -60,7 +57,7 @@ static int new_flow(struct __sk_buff *skb, struct packet *p)
 		flags |= CT_PROXY;
 	if (p->audited)
 		flags |= CT_AUDIT;
-	if (ct_create(p, c ? c->generation : 0, flags, 0))
+	if (ct_create(p, flags, 0))
 		return DROP_TRACK_FAILED;
 	return flags & CT_PROXY ? TO_PROXY : PASS;
 }
@@ -79,7 +76,6 @@ static void keep_host_party(struct party *now, __u32 identity, __u16 endpoint)
 static int judge_again(struct __sk_buff *skb, struct packet *p, struct ct_entry *entry)
 {
 	struct party *src = p->reply ? &p->dst : &p->src, *dst = p->reply ? &p->src : &p->dst;
-	struct config *c = settings();
 	__u32 verdict;
 
 	resolve_destination(skb, p);
@@ -95,23 +91,21 @@ static int judge_again(struct __sk_buff *skb, struct packet *p, struct ct_entry 
 		entry->flags |= CT_BLOCKED;
 	else
 		entry->flags &= ~CT_BLOCKED;
-	entry->generation = c ? c->generation : 0;
+	entry->generation = p->config.generation;
 	return 0;
 }
 
-static int is_outdated(struct ct_entry *entry)
+static int is_outdated(struct packet *p, struct ct_entry *entry)
 {
-	struct config *c = settings();
-
-	if (entry->flags & CT_UPSTREAM || !c)
+	if (entry->flags & CT_UPSTREAM)
 		return 0;
 	/* A blocked flow is judged each time, so that its drops name the side that denies it. */
-	return entry->generation != c->generation || entry->flags & CT_BLOCKED;
+	return entry->generation != p->config.generation || entry->flags & CT_BLOCKED;
 }
 
 static int known_flow(struct __sk_buff *skb, struct packet *p, struct ct_entry *entry, __u64 now)
 {
-	int reason = is_outdated(entry) ? judge_again(skb, p, entry) : PASS;
+	int reason = is_outdated(p, entry) ? judge_again(skb, p, entry) : PASS;
 
 	if (reason)
 		return reason;

@@ -14,21 +14,30 @@
 static struct packet *packet(void)
 {
 	int zero = 0;
-
-	return scratch.lookup(&zero);
-}
-
-/* The proxy's own packets go where they will; its SYNs are remembered, so that the answers come
- * back to it. */
-static int from_proxy(struct packet *p, int reason)
-{
+	struct packet *p = scratch.lookup(&zero);
 	struct config *c = settings();
 
+	if (!p || !c)
+		return 0;
+	__builtin_memset(p, 0, sizeof(*p));
+	p->config = *c;
+	return p;
+}
+
+/*
+ * Parse what may be the proxy's own. Its packets go where they will; its SYNs are remembered, so
+ * that the answers come back to it.
+ */
+static int parse_outgoing(struct __sk_buff *skb, struct packet *p)
+{
+	int reason = parse(skb, p);
+
+	if ((get_mark(skb) & MARK_MASK) != MARK_PROXY)
+		return reason;
 	if (reason || !is_syn(p) || p->fragment != WHOLE)
 		return UNMANAGED;
-	identify_address(&p->src, &p->tuple.saddr);
-	identify_address(&p->dst, &p->tuple.daddr);
-	ct_create(p, c ? c->generation : 0, CT_PROXY | CT_UPSTREAM, 1);
+	identify_ends(p);
+	ct_create(p, CT_PROXY | CT_UPSTREAM, 1);
 	return UNMANAGED;
 }
 
@@ -38,8 +47,7 @@ static int judge_from_endpoint(struct __sk_buff *skb, struct packet *p, struct e
 
 	if (reason == UNMANAGED)
 		return reason;
-	identify_address(&p->src, &p->tuple.saddr);
-	identify_address(&p->dst, &p->tuple.daddr);
+	identify_ends(p);
 	blame(p, endpoint->id, EGRESS);
 	if (!reason && p->src.endpoint != endpoint->id && !is_discovery(p))
 		reason = DROP_INVALID_SOURCE;
@@ -60,18 +68,17 @@ int from_endpoint(struct __sk_buff *skb)
 	return finish(skb, p, ON_INGRESS, judge_from_endpoint(skb, p, endpoint));
 }
 
-static int judge_from_netdev(struct __sk_buff *skb, struct packet *p, struct config *c)
+static int judge_from_netdev(struct __sk_buff *skb, struct packet *p)
 {
 	int reason = parse(skb, p);
 
 	if (reason == UNMANAGED)
 		return reason;
-	identify_address(&p->src, &p->tuple.saddr);
-	identify_address(&p->dst, &p->tuple.daddr);
+	identify_ends(p);
 	blame(p, p->dst.endpoint, INGRESS);
 	if (p->src.endpoint)
 		return DROP_SPOOFED_SOURCE;
-	if (!p->dst.endpoint && !(p->dst.on_host && c->host_services))
+	if (!p->dst.endpoint && !(p->dst.on_host && p->config.host_services))
 		return UNMANAGED;
 	return reason ? reason : handle(skb, p, ON_INGRESS);
 }
@@ -80,11 +87,8 @@ static int judge_from_netdev(struct __sk_buff *skb, struct packet *p, struct con
 int from_netdev(struct __sk_buff *skb)
 {
 	struct packet *p = packet();
-	struct config *c = settings();
 
-	if (!p || !c)
-		return TC_ACT_SHOT;
-	return finish(skb, p, ON_INGRESS, judge_from_netdev(skb, p, c));
+	return p ? finish(skb, p, ON_INGRESS, judge_from_netdev(skb, p)) : TC_ACT_SHOT;
 }
 
 /* A local endpoint's packets pass its own interface first; those of that source from elsewhere are
@@ -102,18 +106,13 @@ static int is_spoofed(struct __sk_buff *skb, struct packet *p)
 
 static int judge_to_endpoint(struct __sk_buff *skb, struct packet *p)
 {
-	__u32 mark = get_mark(skb);
-	int reason = parse(skb, p);
+	int reason = parse_outgoing(skb, p);
 
 	if (reason == UNMANAGED)
 		return reason;
-	if ((mark & MARK_MASK) == MARK_PROXY)
-		return from_proxy(p, reason);
-	if (skb->ingress_ifindex)
-		identify_address(&p->src, &p->tuple.saddr);
-	else
-		host_party(&p->src, mark);
-	identify_address(&p->dst, &p->tuple.daddr);
+	identify_ends(p);
+	if (!skb->ingress_ifindex)
+		host_party(&p->src, get_mark(skb));
 	blame(p, p->dst.endpoint, INGRESS);
 	if (!reason && is_spoofed(skb, p))
 		reason = DROP_SPOOFED_SOURCE;
@@ -130,15 +129,12 @@ int to_endpoint(struct __sk_buff *skb)
 
 static int judge_to_netdev(struct __sk_buff *skb, struct packet *p)
 {
-	__u32 mark = get_mark(skb);
-	int reason = parse(skb, p);
+	int reason = parse_outgoing(skb, p);
 
 	if (reason == UNMANAGED)
 		return reason;
-	if ((mark & MARK_MASK) == MARK_PROXY)
-		return from_proxy(p, reason);
-	host_party(&p->src, mark);
-	identify_address(&p->dst, &p->tuple.daddr);
+	host_party(&p->src, get_mark(skb));
+	identify_address(p, &p->dst, &p->tuple.daddr);
 	blame(p, p->src.endpoint, EGRESS);
 	if (reason)
 		return p->src.endpoint ? reason : UNMANAGED;
@@ -149,15 +145,14 @@ static int judge_to_netdev(struct __sk_buff *skb, struct packet *p)
  * it came in. */
 int to_netdev(struct __sk_buff *skb)
 {
-	struct packet *p = packet();
 	struct config *c = settings();
+	struct packet *p;
 
-	if (!p || !c)
-		return TC_ACT_SHOT;
 	if ((get_mark(skb) & MARK_MASK) != MARK_PROXY &&
-	    (!c->host_services || skb->ingress_ifindex))
+	    (!(c && c->host_services) || skb->ingress_ifindex))
 		return TC_ACT_OK;
-	return finish(skb, p, ON_EGRESS, judge_to_netdev(skb, p));
+	p = packet();
+	return p ? finish(skb, p, ON_EGRESS, judge_to_netdev(skb, p)) : TC_ACT_SHOT;
 }
 
 /* What an egress hook has sent here for the proxy. Its mark comes from there, or from an
@@ -175,12 +170,10 @@ static int hairpinned(struct __sk_buff *skb, struct packet *p, __u32 mark, int r
 static int judge_from_loopback(struct __sk_buff *skb, struct packet *p)
 {
 	__u32 mark = get_mark(skb);
-	int reason = parse(skb, p);
+	int reason = parse_outgoing(skb, p);
 
 	if ((mark & MARK_MASK) == MARK_STEER)
 		return hairpinned(skb, p, mark, reason);
-	if ((mark & MARK_MASK) == MARK_PROXY)
-		return from_proxy(p, reason);
 	if (reason)
 		return UNMANAGED;
 	host_party(&p->src, mark);

@@ -44,6 +44,8 @@ struct endpoint {
 
 struct ipcache_key {
 	__u32 prefixlen;
+	__u32 generation; /* numbers of identities mean something beside the policy of their time
+			     only */
 	struct address addr;
 };
 
@@ -109,8 +111,10 @@ struct event {
 	struct tuple tuple;
 	__u32 src_identity, dst_identity;
 	__u32 ifindex, length;
-	__u16 endpoint;
-	__u8 reason, audit, direction, tcp_flags, icmp_type, icmp_code;
+	__u16 src_endpoint, dst_endpoint;
+	__u16 endpoint; /* whose policy, and its direction, as the flow goes */
+	__u8 reason, audit, direction, reply, tcp_flags, icmp_type, icmp_code;
+	__u8 pad[3];
 };
 
 struct bucket {
@@ -127,6 +131,7 @@ enum fragment { WHOLE, FIRST_FRAGMENT, LATER_FRAGMENT };
 /* A packet while a program works on it: too large for the stack beside the rest, so it lives in a
  * map. */
 struct packet {
+	struct config config; /* as it was when the program began: one policy for the whole run */
 	struct tuple tuple, key; /* key: of the look-up that is under way */
 	struct party src, dst;
 	struct fragment_key fragment_key;

@@ -82,6 +82,18 @@ static void map_ipv4(struct address *to, __be32 from)
 	to->word[3] = from;
 }
 
+static int is_mapped(const struct address *a)
+{
+	return !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
+}
+
+static int is_group(struct packet *p, const struct address *a)
+{
+	if (p->ipv6)
+		return (a->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+	return (a->word[3] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
+}
+
 static int parse_ipv4(struct __sk_buff *skb, struct packet *p, struct tuple *t, __u32 offset)
 {
 	struct ipv4_header ip;
@@ -183,6 +195,9 @@ static int parse_ipv6(struct __sk_buff *skb, struct packet *p, struct tuple *t, 
 	t->daddr = ip.daddr;
 	t->proto = ip.next;
 	p->hop_limit = ip.hop_limit;
+	/* On the wire they are nobody's (RFC 4291 2.5.5.2), and here they would be IPv4's. */
+	if (is_mapped(&ip.saddr) || is_mapped(&ip.daddr))
+		return DROP_MAPPED_ADDRESS;
 	return walk_extensions(skb, p, t, offset + sizeof(ip));
 }
 
@@ -251,15 +266,16 @@ static int parse_at(struct __sk_buff *skb, struct packet *p, struct tuple *t, __
 	int reason;
 
 	reason = p->ipv6 ? parse_ipv6(skb, p, t, offset) : parse_ipv4(skb, p, t, offset);
+	if (!reason && is_group(p, &t->saddr))
+		reason = DROP_INVALID_SOURCE;
 	return reason ? reason : parse_ports(skb, p, t);
 }
 
-/* Fills p. Returns PASS, UNMANAGED for what is not IP, or the reason to drop. */
+/* Fills a fresh p. Returns PASS, UNMANAGED for what is not IP, or the reason to drop. */
 static int parse(struct __sk_buff *skb, struct packet *p)
 {
 	int reason;
 
-	__builtin_memset(p, 0, sizeof(*p));
 	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
 		return UNMANAGED;
 	p->ipv6 = skb->protocol == bpf_htons(ETH_P_IPV6);

@@ -1,13 +1,21 @@
 /* Who the ends of a flow are, and what the policy says of it. */
 
-static void identify_address(struct party *party, const struct address *addr)
+static void identify_address(struct packet *p, struct party *party, const struct address *addr)
 {
-	struct ipcache_key key = {.prefixlen = 128, .addr = *addr};
-	struct ipcache_value *found = ipcache.lookup(&key);
+	struct ipcache_key key = {.prefixlen = 160, .addr = *addr};
+	struct ipcache_value *found;
 
+	key.generation = p->config.generation;
+	found = ipcache.lookup(&key);
 	party->identity = found ? found->identity : IDENTITY_WORLD;
 	party->endpoint = found ? found->endpoint : 0;
 	party->on_host = party->identity == IDENTITY_HOST;
+}
+
+static void identify_ends(struct packet *p)
+{
+	identify_address(p, &p->src, &p->tuple.saddr);
+	identify_address(p, &p->dst, &p->tuple.daddr);
 }
 
 /* The cgroup endpoint whose identity a socket's mark carries, if it carries one. */
@@ -48,16 +56,15 @@ static __u32 *policy_lookup(struct policy_key *key, __u32 identity)
 }
 
 /* No rows: the endpoint is not selected in this direction. */
-static __u32 policy_of(__u16 endpoint, __u8 direction, __u32 peer, __u8 proto, __be16 port)
+static __u32 policy_of(struct packet *p, __u16 endpoint, __u8 direction, __u32 peer, __be16 port)
 {
-	struct config *c = settings();
 	struct policy_key key = {.prefixlen = 112, .endpoint = endpoint, .direction = direction};
 	__u32 *verdict;
 
-	if (!endpoint || !c)
-		return c ? ALLOW : DENY;
-	key.generation = c->generation;
-	key.protocol = policy_protocol(proto);
+	if (!endpoint)
+		return ALLOW;
+	key.generation = p->config.generation;
+	key.protocol = policy_protocol(p->tuple.proto);
 	key.port = key.protocol ? port : 0;
 	verdict = policy_lookup(&key, peer);
 	if (!verdict)
@@ -75,11 +82,10 @@ static void blame(struct packet *p, __u16 endpoint, __u8 direction)
  * is allowed. */
 static __u32 judge(struct packet *p, struct party *src, struct party *dst, __be16 port)
 {
-	__u8 proto = p->tuple.proto;
 	__u32 egress, ingress, audit;
 
-	egress = policy_of(src->endpoint, EGRESS, dst->identity, proto, port);
-	ingress = policy_of(dst->endpoint, INGRESS, src->identity, proto, port);
+	egress = policy_of(p, src->endpoint, EGRESS, dst->identity, port);
+	ingress = policy_of(p, dst->endpoint, INGRESS, src->identity, port);
 	if ((egress & 0xff) == DENY || egress & VERDICT_AUDIT || !dst->endpoint)
 		blame(p, src->endpoint, EGRESS);
 	else

@@ -10,6 +10,7 @@
 	X(SPOOFED_SOURCE, "Spoofed source ip (a local endpoint's)")                                \
 	X(INVALID_IPV4, "Invalid IPv4 header")                                                     \
 	X(INVALID_IPV6, "Invalid IPv6 header")                                                     \
+	X(MAPPED_ADDRESS, "IPv4-mapped IPv6 address")                                              \
 	X(INVALID_L4, "Invalid or truncated L4 header")                                            \
 	X(EXTENSION_HEADER, "Unsupported IPv6 extension header")                                   \
 	X(FRAGMENT_NOT_FOUND, "Fragment not found")                                                \

@@ -90,11 +90,9 @@ static int assign_listener(void *context, struct tuple *t, __u32 ipv6, long *fai
 	return 0;
 }
 
-static int no_worker(void)
+static int no_worker(struct packet *p)
 {
-	struct config *c = settings();
-
-	return c && c->proxy_open ? PASS : DROP_PROXY_UNAVAILABLE;
+	return p->config.proxy_open ? PASS : DROP_PROXY_UNAVAILABLE;
 }
 
 /* Returns NOT_STEERED if the proxy has no socket for the packet. */
@@ -123,7 +121,7 @@ static int assign(struct __sk_buff *skb, struct packet *p)
 	if (outcome != NOT_STEERED)
 		return outcome;
 	if (!assign_listener(skb, &p->tuple, p->ipv6, &failed))
-		return no_worker();
+		return no_worker(p);
 	return failed ? DROP_ASSIGN_FAILED : STEERED;
 }
 
@@ -146,11 +144,9 @@ static int has_listener(struct packet *p)
 /* From egress back to an ingress hook, lo's, where a socket can be assigned. */
 static int hairpin(struct packet *p)
 {
-	struct config *c = settings();
-
 	/* Behind lo there is no way on to the server, so the way without a proxy must be taken
 	 * here. */
-	return c && c->proxy_open && !has_listener(p) ? PASS : HAIRPIN;
+	return p->config.proxy_open && !has_listener(p) ? PASS : HAIRPIN;
 }
 
 /* Is this packet for a connection the proxy has, though its connection track is gone? */

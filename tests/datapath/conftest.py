@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.datapath.harness import Echo, Node
+from tests.datapath.harness import Echo, Node, cleanup
 from tests.lab import Lab
 
 
@@ -43,3 +43,13 @@ def node(shared_node: Node) -> Node:
     shared_node.seen()
     shared_node.events()
     return shared_node
+
+
+@pytest.fixture
+def nodes(lab: Lab) -> Iterator[list[Node]]:
+    """Whoever starts a Node puts it here, so that it ends with the test."""
+    started: list[Node] = []
+    yield started
+    for node in started:
+        node.end()
+    cleanup(lab)

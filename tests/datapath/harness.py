@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 import threading
 from contextlib import suppress
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sockmap.datapath import DatapathConfig, Event, IpEntry, PolicyRow, RowVerdict, port_prefixes
+from sockmap.datapath import DatapathConfig, DatapathError, Event, IpEntry, PolicyRow, RowVerdict, port_prefixes
 from tests import netns
 from tests.datapath.agent import read, write
 from tests.lab import GATEWAY4, GATEWAY6, NODE4, NODE6, Lab, Pod
 
 ROOT = Path(__file__).parents[2]
+Network = IPv4Network | IPv6Network
 INGRESS, EGRESS = 0, 1
 TCP, UDP, OTHER = 6, 17, 0
 ALLOW, DENY, PROXY = RowVerdict.ALLOW, RowVerdict.DENY, RowVerdict.PROXY
@@ -71,18 +73,24 @@ class Node:
             raise value
         return value
 
-    def policy(self, *parts: list[PolicyRow]) -> None:
-        """Put rows in force."""
+    def policy(self, *parts: list[PolicyRow], entries: dict[Network, IpEntry] | None = None) -> None:
+        """Put rows in force, and with them the addresses of `entries()` or others."""
         self.generation += 1
-        self.set_policy([row for part in parts for row in part], generation=self.generation)
+        flat = [row for part in parts for row in part]
+        self.stage_policy(flat, self.entries() if entries is None else entries, generation=self.generation)
+        self.switch_policy()
 
-    def attach_all(self) -> None:
-        """Everything: addresses, lo, eth0 and each pod (endpoint id from 1, identity from FIRST_IDENTITY)."""
-        entries = {ip_network(a): IpEntry(HOST) for a in (GATEWAY4, GATEWAY6, NODE4, NODE6)}
+    def entries(self, prefixes: dict[str, int] | None = None) -> dict[Network, IpEntry]:
+        """Who has which address: the host, each pod (endpoint id from 1, identity from FIRST_IDENTITY), and `prefixes`
+        with their identities."""
+        entries: dict[Network, IpEntry] = {ip_network(a): IpEntry(HOST) for a in (GATEWAY4, GATEWAY6, NODE4, NODE6)}
         for number, pod in enumerate(self.lab.pods.values(), 1):
             entry = IpEntry(FIRST_IDENTITY + number - 1, number)
             entries |= {ip_network(pod.v4): entry, ip_network(pod.v6): entry}
-        self.set_ipcache(entries)
+        return entries | {ip_network(prefix): IpEntry(identity) for prefix, identity in (prefixes or {}).items()}
+
+    def attach_all(self) -> None:
+        """Everything: lo, eth0 and each pod."""
         if not self.generation:
             self.policy([])
         self.attach_loopback()
@@ -123,6 +131,28 @@ class Node:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(10)
+
+
+def start(nodes: list[Node], lab: Lab, **config: object) -> Node:
+    """A node of the test's own, put where it is ended."""
+    node = Node(lab, **config)
+    nodes.append(node)
+    return node
+
+
+def cleanup(lab: Lab) -> list[str]:
+    """What `cleanup` says, run on the node by a process of its own; its error is raised."""
+    code = (
+        "import json, sys; from pathlib import Path; from sockmap.datapath import cleanup, DatapathError\n"
+        "try: print(json.dumps(cleanup(Path(sys.argv[1]))))\n"
+        "except DatapathError as error: print(json.dumps(str(error)))"
+    )
+    argv = netns.inside(lab.node_ns, [sys.executable, "-c", code, str(lab.folder / "datapath")])
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=True, timeout=30)
+    said = json.loads(done.stdout)
+    if isinstance(said, str):
+        raise DatapathError(said)
+    return list(said)
 
 
 class Echo:

@@ -80,7 +80,7 @@ def routing6(following: int, segments_left: int) -> bytes:
     return struct.pack("!BBBB4x", following, 0, 0, segments_left)
 
 
-def send(ns: str, packet: bytes, interface: str = "eth0") -> None:
+def send(ns: str, packet: bytes, interface: str = "eth0", times: int = 1) -> None:
     """Send an IP packet from the namespace, to the link layer's broadcast address unless the peer is known."""
 
     def transmit() -> None:
@@ -88,7 +88,9 @@ def send(ns: str, packet: bytes, interface: str = "eth0") -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
             sock.bind((interface, 0))
             own: bytes = sock.getsockname()[4]
-            sock.send(gateway(interface) + own + struct.pack("!H", kind) + packet)
+            frame = gateway(interface) + own + struct.pack("!H", kind) + packet
+            for _ in range(times):
+                sock.send(frame)
 
     netns.call(ns, transmit)
 

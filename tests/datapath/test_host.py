@@ -13,6 +13,7 @@ from sockmap.datapath import DatapathError
 from sockmap.flows import HOST_SERVER, UPSTREAM
 from sockmap.flows import PROXY as FLOW_PROXY
 from tests import netns
+from tests.datapath import raw
 from tests.datapath.harness import (
     ALLOW,
     DENY,
@@ -60,6 +61,12 @@ while True:
 """
 
 
+_PING = """
+import socket, sys
+socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 0))
+"""
+
+
 class Services:
     """Two cgroups of the node: `client`, and `server` with a TCP server on 8080, a UDP one on 8053, both older than
     the datapath's knowledge of the cgroup."""
@@ -83,6 +90,11 @@ class Services:
         word is the client's own port."""
         argv = [sys.executable, "-c", _ASK, address, str(port)]
         return self.lab.run(self.lab.node_ns, argv, cgroup=cgroup or self.client, check=False).stdout.strip()
+
+    def ping(self, address: str, ident: int) -> None:
+        """One echo request of a process in the client's cgroup."""
+        argv = [sys.executable, "-c", _PING, address, raw.icmp4(8, 0, ident).hex()]
+        self.lab.run(self.lab.node_ns, argv, cgroup=self.client)
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +207,39 @@ def test_datagrams_to_a_service(lab: Lab, node: Node, services: Services) -> Non
     node.policy(rows(SERVER_ID, INGRESS, DENY))
     assert not answered()
     assert [(event.proto, event.dst_identity) for event in node.drops()] == [(UDP, SERVER)]
+
+
+def test_an_answer_without_a_socket_is_still_the_services(lab: Lab, node: Node, services: Services) -> None:
+    """A new policy judges a flow by the packet that comes next, and no socket says whose an echo's answer is."""
+    netns.sysctl(lab.outside, {"net/ipv4/icmp_echo_ignore_all": 1})
+    answer = raw.ipv4(OUTSIDE4, NODE4, 1, raw.icmp4(0, 0, 77))
+    try:
+        services.ping(OUTSIDE4, 77)
+        raw.send(lab.outside, answer)
+        assert node.drops() == []
+        node.policy(rows(CLIENT_ID, EGRESS, DENY))
+        raw.send(lab.outside, answer)
+        [event] = node.drops(changed=True)
+        assert (event.reason, event.icmp_type, event.src_identity) == ("Policy denied (changed)", 0, WORLD)
+        assert (event.dst_identity, event.endpoint_id, event.direction) == (CLIENT, CLIENT_ID, EGRESS)
+        assert (event.src_endpoint, event.dst_endpoint, event.reply) == (0, CLIENT_ID, True)
+        services.ping(OUTSIDE4, 77)
+        assert [event.reason for event in node.drops(changed=True)] == ["Policy denied (changed)"]
+    finally:
+        netns.sysctl(lab.outside, {"net/ipv4/icmp_echo_ignore_all": 0})
+
+
+def test_a_flow_to_a_service_that_is_away_is_still_the_services(lab: Lab, node: Node, services: Services) -> None:
+    server = services.serve("udp", 8054)
+    with netns.datagram(lab.outside, ("0.0.0.0", 0)) as client:
+        client.sendto(b"x", (NODE4, 8054))
+        assert client.recv(10) == b"x"
+        server.kill()
+        server.wait()
+        node.policy(rows(SERVER_ID, INGRESS, DENY))
+        client.sendto(b"x", (NODE4, 8054))
+    [event] = node.drops(changed=True)
+    assert (event.reason, event.dst_identity, event.endpoint_id) == ("Policy denied (changed)", SERVER, SERVER_ID)
 
 
 def test_other_services_of_the_host_are_not_touched(lab: Lab, node: Node, services: Services) -> None:

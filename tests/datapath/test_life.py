@@ -1,35 +1,30 @@
-"""Coming and going: what is left on the node, what a successor takes over, and how much of everything there may be."""
+"""Coming and going: what is left on the node, what a successor takes over, and what is left alone."""
 
 from __future__ import annotations
 
-import json
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from sockmap.datapath import DatapathError, Lifetimes, PolicyRow, status
+from sockmap.datapath import DatapathError, status
 from tests import netns
-from tests.datapath import raw
 from tests.datapath.harness import (
     ALLOW,
     DENY,
     EGRESS,
     INGRESS,
     PROXY,
-    ROOT,
     TCP,
-    UDP,
     Echo,
     Node,
     ask,
+    cleanup,
     reaches,
     rows,
+    start,
 )  # fmt: skip
 from tests.lab import OUTSIDE4, Lab
 
@@ -40,37 +35,6 @@ _RECEIVE_MARK = 75  # SO_RCVMARK, which Python has no name for
 @pytest.fixture(scope="module")
 def shared_node() -> None:
     """These tests start their own."""
-
-
-@pytest.fixture
-def nodes(lab: Lab) -> Iterator[list[Node]]:
-    """Whoever starts a Node puts it here, so that it ends with the test."""
-    started: list[Node] = []
-    yield started
-    for node in started:
-        node.end()
-    cleanup(lab)
-
-
-def start(nodes: list[Node], lab: Lab, **config: object) -> Node:
-    node = Node(lab, **config)
-    nodes.append(node)
-    return node
-
-
-def cleanup(lab: Lab) -> list[str]:
-    """What `cleanup` says, run on the node by a process of its own; its error is raised."""
-    code = (
-        "import json, sys; from pathlib import Path; from sockmap.datapath import cleanup, DatapathError\n"
-        "try: print(json.dumps(cleanup(Path(sys.argv[1]))))\n"
-        "except DatapathError as error: print(json.dumps(str(error)))"
-    )
-    argv = netns.inside(lab.node_ns, [sys.executable, "-c", code, str(lab.folder / "datapath")])
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=True, timeout=30)
-    said = json.loads(done.stdout)
-    if isinstance(said, str):
-        raise DatapathError(said)
-    return list(said)
 
 
 def add_filter(lab: Lab, interface: str, priority: int) -> None:
@@ -201,6 +165,18 @@ def test_one_instance_a_node(lab: Lab, nodes: list[Node]) -> None:
     assert status(lab.folder / "datapath") == {"pid": 0, "interfaces": [], "cgroups": []}
 
 
+def test_without_loopback_nothing_starts(lab: Lab, nodes: list[Node]) -> None:
+    lab.run(lab.node_ns, ["ip", "link", "set", "lo", "down"])
+    try:
+        before = lab.state()
+        with pytest.raises(DatapathError, match=r"lo is down, .*`ip link set lo up` first"):
+            start(nodes, lab)
+        assert netns.differences(before, lab.state()) == ""
+    finally:
+        lab.run(lab.node_ns, ["ip", "link", "set", "lo", "up"])
+    start(nodes, lab).stop()
+
+
 def test_nothing_is_attached_before_there_is_a_policy(lab: Lab, nodes: list[Node]) -> None:
     node = start(nodes, lab)
     with pytest.raises(DatapathError, match="no policy is set yet"):
@@ -209,7 +185,7 @@ def test_nothing_is_attached_before_there_is_a_policy(lab: Lab, nodes: list[Node
         node.attach_loopback()
     node.policy()
     with pytest.raises(DatapathError, match="generation 1 cannot follow 1"):
-        node.set_policy([], generation=1)
+        node.stage_policy([], {}, generation=1)
 
 
 def test_a_priority_of_somebody_elses_is_not_taken(lab: Lab, nodes: list[Node]) -> None:
@@ -223,79 +199,6 @@ def test_a_priority_of_somebody_elses_is_not_taken(lab: Lab, nodes: list[Node]) 
             node.attach_endpoint(b.interface, 2, 1002, [b.v4])
     finally:
         lab.run(lab.node_ns, ["tc", "qdisc", "del", "dev", b.interface, "clsact"])
-
-
-def test_events_have_a_rate_and_what_is_lost_is_counted(lab: Lab, nodes: list[Node]) -> None:
-    a, b = lab.pods["a"], lab.pods["b"]
-    ask(a.ns, b.v4, 80)
-    node = start(nodes, lab, event_rate=20)
-    node.attach_all()
-    node.policy(rows(2, INGRESS, DENY))
-    node.events()
-    before = node.counters()
-    packet = raw.ipv4(a.v4, b.v4, UDP, raw.udp(a.v4, b.v4, 1000, 2000))
-    began = time.monotonic()
-    for _ in range(200):
-        raw.send(a.ns, packet)
-    seconds = time.monotonic() - began
-    after, events = node.counters(), node.drops()
-    dropped = after["Policy denied"] - before["Policy denied"]
-    lost = after["events_lost"] - before["events_lost"]
-    assert dropped == 200
-    assert len(events) + lost == 200
-    assert lost > 0
-    assert len(events) <= 2 * 20 * (seconds + 1), "20 a second and processor, and as many saved up"
-
-
-def test_a_hundred_thousand_rows(lab: Lab, nodes: list[Node]) -> None:
-    a, b = lab.pods["a"], lab.pods["b"]
-    node = start(nodes, lab)
-    node.attach_all()
-    many = [
-        PolicyRow(2, INGRESS, identity, TCP, port, 16, DENY) for identity in range(5000, 6000) for port in range(100)
-    ]
-    began = time.monotonic()
-    node.policy(many, rows(2, INGRESS, DENY, (80, ALLOW)))
-    assert reaches(a.ns, b.v4, 80)
-    assert not reaches(a.ns, b.v4, 81)
-    node.policy(many, rows(2, INGRESS, DENY, (81, ALLOW)))
-    assert reaches(a.ns, b.v4, 81)
-    node.policy()
-    assert time.monotonic() - began < 30
-    node.stop()
-
-
-def test_a_policy_that_does_not_fit_changes_nothing(lab: Lab, nodes: list[Node]) -> None:
-    a, b = lab.pods["a"], lab.pods["b"]
-    node = start(nodes, lab, policy_entries=100)
-    node.attach_all()
-    node.policy(rows(2, INGRESS, DENY, (80, ALLOW)))
-    many = [PolicyRow(2, INGRESS, 0, TCP, port, 16, ALLOW) for port in range(200)]
-    with pytest.raises(DatapathError, match="a policy of 200 rows cannot be written"):
-        node.policy(many)
-    assert reaches(a.ns, b.v4, 80)
-    assert not reaches(a.ns, b.v4, 81)
-    node.policy(rows(2, INGRESS, DENY, (81, ALLOW)))
-    assert reaches(a.ns, b.v4, 81)
-
-
-def test_flows_end_after_their_time(lab: Lab, nodes: list[Node]) -> None:
-    """An idle flow is judged anew, and what comes of its other end is no reply any more."""
-    a, b = lab.pods["a"], lab.pods["b"]
-    node = start(nodes, lab, lifetimes=Lifetimes(other=1))
-    node.attach_all()
-    node.policy(rows(1, INGRESS, DENY))
-    with netns.datagram(b.ns, (b.v4, 5000)) as server, netns.datagram(a.ns, (a.v4, 5001)) as client:
-        client.settimeout(0.5)
-        client.sendto(b"x", (b.v4, 5000))
-        assert server.recv(10) == b"x"
-        server.sendto(b"in time", (a.v4, 5001))
-        assert client.recv(10) == b"in time"
-        time.sleep(2.5)
-        server.sendto(b"late", (a.v4, 5001))
-        with pytest.raises(TimeoutError):
-            client.recv(10)
-        assert {event.reason for event in node.drops()} == {"Policy denied"}
 
 
 def mark_towards(watcher: socket.socket, address: str) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from tests import netns
 from tests.datapath import raw
-from tests.datapath.harness import ALLOW, DENY, EGRESS, INGRESS, OTHER, PROXY, TCP, UDP, Node, ask, rows
+from tests.datapath.harness import ALLOW, DENY, EGRESS, INGRESS, OTHER, PROXY, TCP, UDP, WORLD, Node, ask, reaches, rows
 from tests.lab import OUTSIDE4, OUTSIDE6, Lab
 
 pytestmark = pytest.mark.privileged
@@ -65,6 +65,38 @@ class TestSource:
         raw.send(lab.outside, raw.ipv6(a.v6, b.v6, UDP, raw.udp(a.v6, b.v6, 1, 2)))
         raw.send(lab.outside, raw.ipv4(a.v4, "192.0.2.1", UDP, raw.udp(a.v4, "192.0.2.1", 1, 2)))
         assert reasons(node) == ["Spoofed source ip (a local endpoint's)"] * 3
+
+    def test_no_group_is_a_source(self, lab: Lab, node: Node) -> None:
+        b = lab.pods["b"]
+        raw.send(lab.outside, raw.ipv4("224.0.0.9", b.v4, UDP, raw.udp("224.0.0.9", b.v4, 1, 2)))
+        raw.send(lab.outside, raw.ipv4("239.1.2.3", b.v4, UDP, raw.udp("239.1.2.3", b.v4, 1, 2)))
+        raw.send(lab.outside, raw.ipv6("ff02::9", b.v6, UDP, raw.udp("ff02::9", b.v6, 1, 2)))
+        raw.send(b.ns, raw.ipv6("ff02::1", b.v6, 58, raw.icmp6("ff02::1", b.v6, 136, 0, data=bytes(16)), hops=255))
+        assert reasons(node) == ["Invalid source ip"] * 4
+
+
+class TestIpv4MappedAddresses:
+    """The programs hold IPv4 addresses in this form: a packet that has them on the wire would share IPv4's flows."""
+
+    def test_they_are_no_address_of_a_packet(self, lab: Lab, node: Node) -> None:
+        a, b = lab.pods["a"], lab.pods["b"]
+        mapped, peer = f"::ffff:{a.v4}", f"::ffff:{b.v4}"
+        before = node.counters()["IPv4-mapped IPv6 address"]
+        for src, dst in ((mapped, peer), (mapped, b.v6), (a.v6, peer), ("::ffff:0.0.0.0", b.v6)):
+            raw.send(a.ns, raw.ipv6(src, dst, UDP, raw.udp(src, dst, 1, 2)))
+        outside = f"::ffff:{OUTSIDE4}"
+        raw.send(lab.outside, raw.ipv6(outside, b.v6, UDP, raw.udp(outside, b.v6, 1, 2)))
+        raw.send(lab.outside, raw.ipv6(OUTSIDE6, peer, UDP, raw.udp(OUTSIDE6, peer, 1, 2)))
+        assert reasons(node) == ["IPv4-mapped IPv6 address"] * 6
+        assert node.counters()["IPv4-mapped IPv6 address"] == before + 6
+
+    def test_a_prefix_of_ipv6_holds_no_ipv4(self, lab: Lab, node: Node) -> None:
+        """`::/0` is every IPv6 address, and no other."""
+        a = lab.pods["a"]
+        node.policy(rows(1, EGRESS, DENY), entries=node.entries({"::/0": 3001, "::ffff:192.0.2.0/120": 3002}))
+        for address in (OUTSIDE4, OUTSIDE6):
+            assert not reaches(a.ns, address, 80)
+        assert {(event.dst, event.dst_identity) for event in node.drops()} == {(OUTSIDE4, WORLD), (OUTSIDE6, 3001)}
 
 
 class TestMalformed:

@@ -103,6 +103,7 @@ def test_a_drop_event_says_all_about_the_packet(lab: Lab, node: Node) -> None:
     assert (event.reason, event.kind, event.src, event.dst) == ("Policy denied", "drop", a.v6, b.v6)
     assert (event.proto, event.dport, event.tcp_flags & 0x3F) == (TCP, 80, 2)
     assert (event.src_identity, event.dst_identity, event.endpoint_id, event.direction) == (A, B, 2, INGRESS)
+    assert (event.src_endpoint, event.dst_endpoint, event.reply) == (1, 2, False)
     assert event.ifindex == netns.call(lab.node_ns, lambda: socket.if_nametoindex(a.interface))
     assert 1024 <= event.sport <= 65535
     assert 74 <= event.length <= 94
@@ -111,7 +112,7 @@ def test_a_drop_event_says_all_about_the_packet(lab: Lab, node: Node) -> None:
     [event] = node.drops()
     assert (event.src, event.dst, event.proto, event.sport, event.dport) == (a.v4, OUTSIDE4, 1, 0, 0)
     assert (event.icmp_type, event.icmp_code, event.endpoint_id, event.direction) == (8, 0, 1, EGRESS)
-    assert (event.src_identity, event.dst_identity) == (A, WORLD)
+    assert (event.src_identity, event.dst_identity, event.src_endpoint, event.dst_endpoint) == (A, WORLD, 1, 0)
 
 
 def test_drops_are_counted_by_reason(lab: Lab, node: Node) -> None:

@@ -1,4 +1,4 @@
-"""The demo runs, twice, and the README shows what it really prints."""
+"""The demos run, twice, and the README shows what they really print."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ pytestmark = pytest.mark.privileged
 ROOT = Path(__file__).parents[2]
 
 
-def play() -> subprocess.CompletedProcess[str]:
+def play(module: str) -> subprocess.CompletedProcess[str]:
     """One performance."""
-    argv = [sys.executable, "-m", "demo"]
+    argv = [sys.executable, "-m", module]
     return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=240, stdin=subprocess.DEVNULL)
 
 
@@ -26,12 +26,13 @@ def essence(text: str) -> list[str]:
     return sorted(re.sub(r"[\d.]+", "#", text).split())
 
 
-def test_the_demo_runs_twice_and_the_readme_shows_it() -> None:
+@pytest.mark.parametrize(("target", "module"), [("demo", "demo"), ("demo-kafka", "demo.kafka")])
+def test_a_demo_runs_twice_and_the_readme_shows_it(target: str, module: str) -> None:
     readme = (ROOT / "README.md").read_text()
-    shown = re.search(r"What `make demo` shows:\n```\n(.*?)\n```\n", readme, re.DOTALL)
-    assert shown, "the README has no demo"
+    shown = re.search(rf"What `make {target}` shows:\n```\n(.*?)\n```\n", readme, re.DOTALL)
+    assert shown, f"the README does not show what `make {target}` does"
     for _ in range(2):
-        done = play()
+        done = play(module)
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr == ""
         assert essence(done.stdout) == essence(shown[1])

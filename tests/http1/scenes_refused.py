@@ -155,10 +155,26 @@ REFUSED: dict[str, Scene] = {
         client=OK + SWITCH,
         log=[ok(), ok(code=101)],
     ),
-    "h2c": scene(
+    "h2c with half a setting": scene(
         ("c", get("/public/x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA")),
         server=NOTHING,
-        client=said("403 Forbidden", "Upgrade to another protocol than websocket: nothing behind it could be judged"),
+        client=said("400 Bad Request", "HTTP2-Settings: SETTINGS of 1 bytes"),
+        log=[no("/public/x", code=400)],
+        ended=Close,
+    ),
+    "h2c with a body": scene(
+        (
+            "c",
+            get(
+                "/public/x",
+                "Connection: Upgrade, HTTP2-Settings",
+                "Upgrade: h2c",
+                "HTTP2-Settings:",
+                "Content-Length: 2",
+            ),
+        ),
+        server=NOTHING,
+        client=said("403 Forbidden", "Upgrade to h2c takes HTTP/1.1, Connection: Upgrade, HTTP2-Settings, and no body"),
         log=[no("/public/x")],
         ended=Close,
     ),

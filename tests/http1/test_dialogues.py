@@ -6,7 +6,8 @@ import pytest
 
 from l7proxy.ops import FOREVER, Drop, Inject, Pass, Record, Wait
 from parsers.options import HttpOptions
-from tests.http1.rig import DENIED, OK, REQUEST, RESPONSE, PublicOnly, Rig, get
+from tests.conversations import REQUEST, RESPONSE
+from tests.http1.rig import DENIED, OK, PublicOnly, Rig, get
 from tests.http1.scene import GET, LENGTH, WITH_LENGTH, Scene
 from tests.http1.scenes_malformed import MALFORMED
 from tests.http1.scenes_refused import REFUSED

@@ -6,7 +6,8 @@ import pytest
 
 from l7proxy.http1 import Http1Conversation
 from l7proxy.ops import Abort, Close, Pass
-from tests.http1.rig import DENIED, OK, REQUEST, PublicOnly, Rig, chunked, get
+from tests.conversations import REQUEST
+from tests.http1.rig import DENIED, OK, PublicOnly, Rig, chunked, get
 
 GET = get()
 WEB = get("/public/x", "Connection: Upgrade", "Upgrade: websocket")
@@ -22,7 +23,8 @@ def test_idle_is_between_messages() -> None:
     assert rig.say(OK[-1:]).talk.idle
     posted = get("/public", "Transfer-Encoding: chunked", method="POST")
     assert not rig.ask(posted).say(OK).talk.idle
-    assert rig.ask(chunked(b"abc")).talk.idle
+    assert rig.talk.receiving
+    assert rig.ask(chunked(b"abc")).talk.idle and not rig.talk.receiving
     assert not rig.ask(WEB).say(SWITCH).talk.idle
 
 
@@ -35,6 +37,15 @@ def test_a_head_that_does_not_come_gets_a_408_in_its_turn() -> None:
     assert rig.client.startswith(OK + b"HTTP/1.1 408 Request Timeout\r\n") and isinstance(rig.ending, Close)
     assert rig.log == [("FORWARDED", "GET", "/public/x", 200), ("DROPPED", "", "", 408)]
     assert rig.server == GET
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 408 Request Timeout\r\n", b"HTTP/1.0 408 x\r\nContent-Length: 0\r\n\r\n"])
+def test_a_server_that_gives_up_an_idle_connection_says_so_to_nobody(said: bytes) -> None:
+    rig = Rig().ask(GET).say(OK).say(said)
+    assert isinstance(rig.ending, Close) and rig.client == OK
+    assert isinstance(Rig().ask(GET).say(OK).say(said.replace(b"408", b"200")).ending, Abort)
+    awaited = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
+    assert Rig().ask(GET).say(awaited).client == awaited
 
 
 def test_a_stop_waits_for_the_last_answer_and_takes_no_more() -> None:
@@ -126,4 +137,4 @@ def test_headers_are_recorded_if_the_judge_wants_them(wanted: bool) -> None:
     judge = PublicOnly()
     judge.log_headers = wanted
     rig = Rig(judge).ask(get("/public/x", "X-A:  b\xe9 ")).say(OK)
-    assert rig.records[0].headers == ((("host", "a"), ("x-a", "b\xe9")) if wanted else ())
+    assert rig.records[0].request.headers == ((("host", "a"), ("x-a", "b\xe9")) if wanted else ())

@@ -235,4 +235,4 @@ def test_measured_evasions_are_the_same_however_they_are_cut() -> None:
         for piece in (1, 2, 5, 13):
             cut = through(vector, piece)
             assert (cut.server, cut.client, cut.log) == (whole.server, whole.client, whole.log), (vector.name, piece)
-            assert [r.decision for r in cut.records] == [r.decision for r in whole.records], vector.name
+            assert [r.request.decision for r in cut.records] == [r.request.decision for r in whole.records], vector.name

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from parsers.facts import HttpRequest
-from policies.decision import HttpLists, L7Policy
+from policies.decision import L7Lists, L7Policy
 from policies.match import RuleSet
-from policies.model import HeaderMatch, HttpRule, TrafficDirection
+from policies.model import GrpcCall, HeaderMatch, HttpRule, TrafficDirection
 from policies.verdict import RuleRef
 
 
@@ -24,14 +24,26 @@ def rule(
     return HttpRule(method, path, host, tuple(headers), ref)
 
 
+def call(
+    service: str | None = None,
+    method: str | None = None,
+    metadata: Sequence[HeaderMatch] = (),
+    *,
+    line: int = 1,
+) -> HttpRule:
+    """A gRPC rule."""
+    ref = RuleRef("default/api", f"ingress[0].toPorts[0].rules.grpc[{line - 1}]", "api.yaml", line)
+    return HttpRule(None, None, None, tuple(metadata), ref, GrpcCall(service, method))
+
+
 def rules(
     allow: Sequence[HttpRule] = (), deny: Sequence[HttpRule] = (), *, messages: Mapping[str, str] | None = None
 ) -> RuleSet:
-    lists = HttpLists(tuple(allow), tuple(deny))
+    lists = L7Lists(tuple(allow), tuple(deny))
     return RuleSet(L7Policy(TrafficDirection.INGRESS, lists, lists, messages or {}))
 
 
-def audited(enforced: HttpLists, candidate: HttpLists, messages: Mapping[str, str] | None = None) -> RuleSet:
+def audited(enforced: L7Lists, candidate: L7Lists, messages: Mapping[str, str] | None = None) -> RuleSet:
     return RuleSet(L7Policy(TrafficDirection.INGRESS, enforced, candidate, messages or {}))
 
 

@@ -168,6 +168,21 @@ BAD = [
     ('{"source": {"ip": "::1"}, "destination": {"ip": "::1"}, "port": 1, "expect": "X"}', "expect: must be one"),
     ('{"source": {"ip": "::1"}, "destination": {"ip": "::1"}, "port": 1, "http": 1}', "http: must be an object"),
     ('{"source": {"ip": "::1"}, "destination": {"ip": "::1"}, "port": 1, "http": {"x": 1}}', "http: unknown key"),
+    *[
+        (f'{{"source": {{"ip": "::1"}}, "destination": {{"ip": "::1"}}, "port": 1, {request}}}', message)
+        for request, message in (
+            ('"http": {}, "grpc": {"service": "a", "method": "b"}', "http and grpc exclude each other"),
+            ('"grpc": 1', "grpc: must be an object"),
+            ('"grpc": {"service": "a"}', "grpc: needs method"),
+            ('"grpc": {"service": "a", "method": "b", "path": "/"}', "grpc: unknown key 'path'"),
+            ('"grpc": {"service": 1, "method": "b"}', "grpc.service: must be a string"),
+            ('"grpc": {"service": "a", "method": "\\n"}', "grpc.method: holds the end of a line"),
+            (
+                '"grpc": {"service": "a", "method": "b", "metadata": [["k"]]}',
+                "grpc.metadata: ['k'] is not [name, value]",
+            ),
+        )
+    ],
     (
         '{"source": {"ip": "::1"}, "destination": {"ip": "::1"}, "port": 1, "http": {"path": "/\\r\\n"}}',
         "http.path: holds the end of a line",
@@ -207,6 +222,60 @@ def test_one_request_on_the_command_line(folder: Path, capsys: pytest.CaptureFix
     assert main([*policies, "--from-namespace", "other", "--direction", "egress", "--expect", "FORWARDED"]) == 0
 
 
+CALLS = api(
+    f"""
+    ingress:
+    - toPorts:
+      - {{{TCP80}, rules: {{grpc: [{{service: a.B, method: 'Get.*'}}, {{method: Put, metadata: ['tenant: t']}}]}}}}
+      - {{{TCP80}, rules: {{http: [{{method: GET}}]}}}}
+    ingressDeny:
+    - toPorts: [{{{TCP80}, rules: {{grpc: [{{service: a.B, method: GetSecret}}]}}}}]
+    """
+)
+
+
+def test_calls(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "p.yaml").write_text(CALLS)
+    asked: list[tuple[dict[str, object], str, str | None]] = [
+        ({"service": "a.B", "method": "GetX"}, "FORWARDED", "ingress[0].toPorts[0].rules.grpc[0]"),
+        ({"service": "a.B", "method": "GetX", "host": "api:80"}, "FORWARDED", "ingress[0].toPorts[0].rules.grpc[0]"),
+        ({"service": "a.B", "method": "GetSecret"}, "DROPPED", "ingressDeny[0].toPorts[0].rules.grpc[0]"),
+        ({"service": "a.b", "method": "getsecret"}, "DROPPED", "ingressDeny[0].toPorts[0].rules.grpc[0]"),
+        ({"service": "a.B", "method": "GetX?y"}, "DROPPED", None),
+        ({"service": "a.B", "method": "Put"}, "DROPPED", None),
+        (
+            {"service": "x", "method": "Put", "metadata": [["Tenant", "t"]]},
+            "FORWARDED",
+            "ingress[0].toPorts[0].rules.grpc[1]",
+        ),
+        ({"service": "..", "method": "Put"}, "DROPPED", None),
+    ]
+    same = [
+        {"method": "POST", "path": f"/{call['service']}/{call['method']}", "headers": call.get("metadata", [])}
+        for call, _, _ in asked
+    ]
+    assert main(table(folder, *(row(WEB, grpc=call) for call, _, _ in asked))) == 0
+    found = answers(capsys)
+    assert [(one["verdict"], one["rule"]) for one in found] == [(verdict, rule) for _, verdict, rule in asked]
+    assert found[-1]["reason"].startswith("refused before any rule is asked")
+    assert main(table(folder, *(row(WEB, http=one) for one in same))) == 0
+    assert answers(capsys) == found
+
+
+def test_a_call_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "p.yaml").write_text(CALLS)
+    policies = ["explain", "--policies", str(folder / "p.yaml"), "--from", "app=web", "--to", "app=api", "--port", "80"]
+    for arguments, verdict in (
+        (["--grpc", "a.B/GetX"], "FORWARDED"),
+        (["--grpc", "/a.B/GetX", "--host", "api"], "FORWARDED"),
+        (["--grpc", "a.B/GetSecret"], "DROPPED"),
+        (["--grpc", "x/Put", "-H", "tenant: t"], "FORWARDED"),
+        (["--grpc", "x/Put", "-H", "tenant: u"], "DROPPED"),
+    ):
+        assert main([*policies, *arguments, "--expect", verdict]) == 0, arguments
+    assert "allowed by policy default/p, ingress[0].toPorts[0].rules.grpc[0]" in capsys.readouterr().out
+
+
 def test_names_addresses_and_entities_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     node = ["explain", "--config", str(folder / "node.yaml"), "--to", "api", "--json"]
     for who, port, verdict in (
@@ -231,6 +300,15 @@ def test_names_addresses_and_entities_on_the_command_line(folder: Path, capsys: 
         (["--from", "app=web", "--to", "app=api", "--port", "1", "-H", "x"], "is not 'NAME: VALUE'"),
         (["--from", "app=web", "--to", "app=api", "--port", "1", "--named-port", "x"], "is not NAME=PORT"),
         (["--from", "app=web", "--requests", "-"], "exclude each other"),
+        *[
+            (["--from", "app=web", "--to", "app=api", "--port", "1", "--grpc", *more], message)
+            for more, message in (
+                (["Get"], "--grpc 'Get' is not SERVICE/METHOD"),
+                (["a.B/"], "is not SERVICE/METHOD"),
+                (["a.B/Get/x"], "is not SERVICE/METHOD"),
+                (["a.B/Get", "--path", "/"], "--grpc and --method, --path exclude each other"),
+            )
+        ],
         (["--requests", "/nowhere/r.jsonl"], "cannot be read"),
     ],
 )

@@ -129,6 +129,13 @@ def test_hints_name_the_trap() -> None:
     assert "would be" not in both.reason
 
 
+def test_a_call_that_is_no_post_is_told() -> None:
+    calls = api(f"ingress: [{{toPorts: [{{{TCP80}, rules: {{grpc: [{{service: a.B}}]}}}}]}}]")
+    assert "; as a gRPC call, with POST, it would be allowed by p.yaml:" in ask(calls, path="/a.B/Get").reason
+    assert "would be" not in ask(calls, path="/a.C/Get").reason
+    assert "without it it would be allowed" not in ask(calls, path="/a.B/Get?x").reason
+
+
 def test_the_parser_has_the_first_word_where_something_is_enforced() -> None:
     def refusal(watched: frozenset[str]) -> str | None:
         return f"odd {sorted(watched)}"

@@ -56,8 +56,8 @@ spec:
     assert rule.ports is not None
     (entry,) = rule.ports
     assert (entry.ref.rule, entry.ref.line) == ("ingress[0].toPorts[0]", 15)
-    assert entry.http is not None
-    first, second = entry.http
+    assert entry.rules is not None
+    first, second = entry.rules
     assert (first.method, first.path, first.host, first.headers) == ("GET", "/public", None, ())
     assert (first.ref.rule, first.ref.line) == ("ingress[0].toPorts[0].rules.http[0]", 20)
     assert (second.ref.rule, second.ref.line) == ("ingress[0].toPorts[0].rules.http[1]", 22)
@@ -91,8 +91,8 @@ specs:
     assert first.name == second.name == "shop/both"
     assert (first.default_deny, second.default_deny) == ({INGRESS}, {EGRESS})
     assert first.rules[0].ref.rule == "specs[0].ingress[0]"
-    assert second.rules[0].ports is not None and second.rules[0].ports[0].http is not None
-    assert second.rules[0].ports[0].http[0].ref.rule == "specs[1].egress[0].toPorts[0].rules.http[0]"
+    assert second.rules[0].ports is not None and second.rules[0].ports[0].rules is not None
+    assert second.rules[0].ports[0].rules[0].ref.rule == "specs[1].egress[0].toPorts[0].rules.http[0]"
     assert (first.line, second.line) == (5, 9)
 
 
@@ -286,5 +286,5 @@ def test_ten_thousand_rules_load_in_seconds() -> None:
     started = time.process_time()
     (policy,) = load_text(text.replace("  XX\n", rules), "f")
     assert time.process_time() - started < 5
-    assert policy.rules[0].ports is not None and policy.rules[0].ports[0].http is not None
-    assert len(policy.rules[0].ports[0].http) == 10_000
+    assert policy.rules[0].ports is not None and policy.rules[0].ports[0].rules is not None
+    assert len(policy.rules[0].ports[0].rules) == 10_000

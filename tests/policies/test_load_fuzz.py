@@ -36,7 +36,20 @@ WHOLE: dict[str, Any] = {
                                 }
                             ]
                         },
-                    }
+                    },
+                    {
+                        "ports": [{"port": "90", "protocol": "TCP"}],
+                        "rules": {"grpc": [{"service": "a.B", "method": "G.*", "metadata": ["a: b", {"name": "n"}]}]},
+                    },
+                    {
+                        "ports": [{"port": "9092", "protocol": "TCP"}],
+                        "rules": {
+                            "kafka": [
+                                {"role": "consume", "clientID": "c", "topic": "t", "groups": ["g*"]},
+                                {"apiKey": "fetch", "apiVersion": "11", "topics": ["t?"], "transactionalIDs": ["x"]},
+                            ]
+                        },
+                    },
                 ],
             },
             {"fromEntities": ["world"], "toPorts": [{"ports": [{"port": "http"}]}]},
@@ -120,10 +133,14 @@ def test_nothing_but_what_may_be_left_out_can_be_left_out() -> None:
         ("spec",),
         ("spec", "endpointSelector"),
         ("spec", "ingress", 0, "toPorts", 0, "ports", 0, "protocol"),
+        ("spec", "ingress", 0, "toPorts", 1, "ports", 0, "protocol"),
+        ("spec", "ingress", 0, "toPorts", 1, "rules", "grpc", 0),
+        ("spec", "ingress", 0, "toPorts", 2, "ports", 0, "protocol"),
     }
-    inner = ("key", "operator", "values", "name", "cidr", "port", "http")
+    inner = ("key", "operator", "values", "name", "cidr", "port", "http", "grpc", "kafka")
     for path in PLACES:
-        refused = path in needed or (path[-1] in inner and path[0] == "spec") or path[-2:] == ("values", 0)
+        last = len(path) > 1 and path[-1] == 0 and path[-2] in ("values", "topics", "groups", "transactionalIDs")
+        refused = path in needed or (path[-1] in inner and path[0] == "spec") or last
         assert taken(changed(path, ...)) is not refused, path
 
 

@@ -18,8 +18,8 @@ def text(rules: str, kind: str = "ingress") -> str:
 def http(rules: str, kind: str = "ingress") -> tuple[HttpRule, ...]:
     (policy,) = load(text(rules, kind))
     ports = policy.rules[0].ports
-    assert ports is not None and ports[0].http is not None
-    return ports[0].http
+    assert ports is not None and ports[0].rules is not None
+    return ports[0].rules
 
 
 def headers(value: str) -> tuple[HeaderMatch, ...]:

@@ -63,7 +63,7 @@ def test_no_ports_and_empty_ports() -> None:
     assert rule("ingress: [{fromEntities: [all]}]").ports is None
     assert rule("ingress: [{fromEntities: [all], toPorts: []}]").ports is None
     found = rule("ingress: [{toPorts: [{}]}]").ports
-    assert found is not None and (found[0].ports, found[0].http) == ((), None)
+    assert found is not None and (found[0].ports, found[0].rules) == ((), None)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,7 @@ def test_faulty_ports(written: str, told: str) -> None:
         ("[{fromEntities: [world-ipv4]}]", "no entity is named 'world-ipv4'"),
         ("[{toEndpoints: [{}]}]", "unknown key 'toEndpoints'"),
         ("[{fromCIDR: [10.0.0.1]}]", "'10.0.0.1' is no prefix such as 10.0.0.0/8"),
+        ("[{fromCIDR: ['::ffff:10.0.0.0/104']}]", "write an IPv4 prefix in its own form"),
         ("[{fromCIDR: [10.0.0.0/33]}]", "'10.0.0.0/33' is no prefix"),
         ("[{fromCIDR: [10.0.0.0/255.0.0.0]}]", "is no prefix"),
         ("[{fromCIDR: ['fe80::1%eth0/64']}]", "is no prefix"),
@@ -173,10 +174,10 @@ TCP = "ports: [{port: '80', protocol: TCP}]"
     [
         (f"{TCP}, rules: {{}}", "an empty rules is refused"),
         (f"{TCP}, rules: {{HTTP: []}}", "unknown key 'HTTP', did you mean http?"),
-        (f"{TCP}, rules: {{kafka: [{{topic: a}}]}}", "not supported: kafka"),
+        (f"{TCP}, rules: {{dns: [{{matchName: a}}]}}", "not supported: dns"),
         (f"{TCP}, rules: {{dns: [{{matchName: a}}]}}", "not supported: dns"),
         (f"{TCP}, rules: {{l7proto: cassandra, l7: []}}", "not supported: l7proto"),
-        (f"{TCP}, rules: {{http: [], kafka: []}}", "not supported: kafka"),
+        (f"{TCP}, rules: {{http: [], kafka: []}}", "http and kafka cannot stand in one rules"),
         (f"{TCP}, rules: {{http: {{}}}}", "rules.http: must be a list"),
         (f"{TCP}, terminatingTLS: {{}}", "not supported: terminatingTLS (TLS is not terminated)"),
         (f"{TCP}, originatingTLS: {{}}", "not supported: originatingTLS"),
@@ -200,13 +201,13 @@ def test_l7_rules_on_ranges_and_names() -> None:
         "ingress: [{toPorts: [{ports: [{port: '80', endPort: 90, protocol: TCP}, {port: web, protocol: TCP}],"
         " rules: {http: [{}]}}]}]"
     ).ports
-    assert found is not None and found[0].http is not None and len(found[0].http) == 1
+    assert found is not None and found[0].rules is not None and len(found[0].rules) == 1
 
 
 def test_an_empty_http_list_is_no_l7_rule() -> None:
     for key in ("ingress", "ingressDeny"):
         found = rule(f"{key}: [{{toPorts: [{{{TCP}, rules: {{http: []}}}}]}}]").ports
-        assert found is not None and found[0].http is None
+        assert found is not None and found[0].rules is None
 
 
 def test_selectors_among_the_peers() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parsers.facts import HttpRequest
-from policies.decision import HttpLists
+from policies.decision import L7Lists
 from policies.match import judge_all
 from policies.model import HeaderMatch, HttpRule
 from policies.patterns import PatternError
@@ -240,23 +240,23 @@ def test_deny_beats_allow_even_a_literal_one() -> None:
 
 def test_an_l4_rule_beside_opens_the_port_and_is_named() -> None:
     opener = rule(line=40).ref
-    lists = HttpLists((rule("GET", "/a"),), (), opener)
+    lists = L7Lists((rule("GET", "/a"),), (), opener)
     found = audited(lists, lists).judge(request("PUT", "/x"))
     assert (found.verdict, found.rule) == (FORWARDED, opener)
 
 
 def test_open_lists_name_no_rule_and_still_deny() -> None:
-    lists = HttpLists(deny=(rule(path="/admin.*"),), open=True)
+    lists = L7Lists(deny=(rule(path="/admin.*"),), open=True)
     one = audited(lists, lists)
     assert one.judge(request("GET", "/admin")).verdict is DROPPED
     passed = one.judge(request("GET", "/x"))
     assert (passed.verdict, passed.rule) == (FORWARDED, None)
     assert not one.audit_only
-    assert audited(HttpLists(open=True), HttpLists()).audit_only
+    assert audited(L7Lists(open=True), L7Lists()).audit_only
 
 
 def test_what_only_an_audit_policy_refuses_is_audited() -> None:
-    one = audited(HttpLists(open=True), HttpLists((rule("GET", "/a", line=3),)))
+    one = audited(L7Lists(open=True), L7Lists((rule("GET", "/a", line=3),)))
     passed, seen = one.judge(request("GET", "/a")), one.judge(request("GET", "/b"))
     assert passed.verdict is FORWARDED and passed.rule is not None and passed.rule.line == 3
     assert (seen.verdict, seen.rule) == (AUDIT, None)
@@ -264,15 +264,15 @@ def test_what_only_an_audit_policy_refuses_is_audited() -> None:
 
 
 def test_what_is_enforced_wins_over_what_is_audited() -> None:
-    enforced = HttpLists((rule("GET", "/a.*", line=1),))
-    one = audited(enforced, HttpLists(enforced.allow, (rule(path="/ab", line=9),)))
+    enforced = L7Lists((rule("GET", "/a.*", line=1),))
+    one = audited(enforced, L7Lists(enforced.allow, (rule(path="/ab", line=9),)))
     found = [one.judge(request("GET", path)) for path in ("/a", "/ab", "/x")]
     assert [decision.verdict for decision in found] == [FORWARDED, AUDIT, DROPPED]
     assert found[1].rule is not None and found[1].rule.line == 9
 
 
 def test_every_decision_names_its_direction() -> None:
-    for one in (rules([rule("GET", "/a")], [rule("PUT")]), audited(HttpLists(open=True), HttpLists())):
+    for one in (rules([rule("GET", "/a")], [rule("PUT")]), audited(L7Lists(open=True), L7Lists())):
         for sample in (request("GET", "/a"), request("PUT"), request("GET", "/z")):
             assert one.judge(sample).direction == "ingress"
 
@@ -301,7 +301,7 @@ def test_headers_are_not_made_for_rules_that_ask_none() -> None:
 
 def test_all_sides_must_agree() -> None:
     allow, refuse = rules([rule(line=1)]), rules([rule("PUT", line=2)])
-    watch = audited(HttpLists(open=True), HttpLists())
+    watch = audited(L7Lists(open=True), L7Lists())
     last = rules([rule(line=3)])
     assert judge_all([allow, refuse], request()).verdict is DROPPED
     assert judge_all([refuse, allow], request()).verdict is DROPPED
@@ -309,7 +309,7 @@ def test_all_sides_must_agree() -> None:
     assert judge_all([watch, allow], request()).verdict is AUDIT
     assert judge_all([allow, watch], request()).verdict is AUDIT
     assert judge_all([allow, last], request()).rule == rule(line=3).ref
-    nothing = audited(HttpLists(open=True), HttpLists(open=True))
+    nothing = audited(L7Lists(open=True), L7Lists(open=True))
     assert judge_all([allow, nothing], request()).rule == rule(line=1).ref
     assert judge_all([], request()).verdict is FORWARDED
 

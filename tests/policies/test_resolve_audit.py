@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policies.decision import HttpLists, L4Decision
+from policies.decision import L4Decision, L7Lists
 from tests.policies.texts import (
     ALLOW,
     API,
@@ -26,7 +26,7 @@ AUDIT = "l7proxy.io/mode: audit"
 L4 = f"{{toPorts: [{{{TCP80}}}]}}"
 
 
-def lists(decision: L4Decision) -> tuple[HttpLists, HttpLists]:
+def lists(decision: L4Decision) -> tuple[L7Lists, L7Lists]:
     assert decision.l7 is not None
     return decision.l7.enforced, decision.l7.candidate
 
@@ -72,9 +72,7 @@ def test_an_audit_deny_rule_passes_and_is_recorded() -> None:
     assert (decision.kind, decision.audit) == (PROXY, True)
     enforced, candidate = lists(decision)
     assert [r.path for r in enforced.allow] == ["/a"] and not enforced.deny
-    (everything,) = candidate.deny
-    assert (everything.method, everything.path, everything.host, everything.headers) == (None, None, None, ())
-    assert everything.ref == decision.rule
+    assert candidate.deny_all == decision.rule
 
 
 def test_an_audit_default_deny_beside_an_observing_policy() -> None:
@@ -91,7 +89,7 @@ def test_an_audit_requirement_takes_an_enforced_rule_from_the_candidate_only() -
     assert (to_api(found, WEB).audit, to_api(found, BATCH).audit) == (False, True)
     enforced, candidate = lists(to_api(found, BATCH))
     assert [r.path for r in enforced.allow] == ["/a"]
-    assert candidate == HttpLists()
+    assert candidate == L7Lists()
 
 
 def test_enforced_plain_allow_and_candidate_lists() -> None:

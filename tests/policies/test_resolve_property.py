@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.decision import HttpLists, L4Decision, L4Kind
+from policies.decision import L4Decision, L4Kind, L7Lists
 from policies.identity import Identity
 from policies.load import load_text
 from policies.resolve import Resolver
@@ -176,12 +176,12 @@ def say(policies: Sequence[File], peer: Identity, protocol: str, number: int) ->
     return Said(L4Kind.PROXY if allow or deny else L4Kind.ALLOW, allow, deny, everything)
 
 
-def seen(lists: HttpLists) -> Said:
+def seen(lists: L7Lists) -> Said:
     """Lists of a decision in the same words; a list that refuses everything is a denial."""
     allow = frozenset(str(rule.path) for rule in lists.allow)
     deny = frozenset(str(rule.path) for rule in lists.deny)
     everything = lists.open or lists.allow_all is not None
-    if "None" in deny or not (allow or deny or everything):
+    if lists.deny_all is not None or not (allow or deny or everything):
         return Said(L4Kind.DENY)
     return Said(L4Kind.PROXY if allow or deny else L4Kind.ALLOW, allow, deny, everything)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from l7proxy.ops import Close, Direction, Need, Op, Pass, Record
+from l7proxy.ops import Close, Direction, Need, Op, Pass, Record, Request
 from policies.verdict import L7Decision, Verdict
 from tests.realservers.rig import Talk
 
@@ -34,4 +34,4 @@ class Careless(Talk):
 
     def _record(self, words: list[bytes], now: float) -> Record:
         method, target = words[0].decode("latin-1"), words[1].decode("latin-1")
-        return Record(_ALLOWED, method, target, "HTTP/1.1", "a", (), 0, now, now)
+        return Record(Request(_ALLOWED, method, target, host="a"), 0, now, now)

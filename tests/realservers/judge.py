@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from l7proxy.http1_exchange import Exchange
 from parsers.facts import HttpRequest
 from parsers.options import HttpOptions
 from policies.verdict import L7Decision, Verdict
@@ -16,12 +15,13 @@ class PublicOnly:
     """A judge as conversations want it (l7proxy.origin.FlowJudge)."""
 
     audit_only = False
-    log_headers = False
+    log_headers = cut_streams = False
     header_names = frozenset(("x-token",))
 
     def __init__(self, options: HttpOptions) -> None:
         self.options = options
-        self.cache: dict[bytes, Any] = {}
+        self.cache: dict[bytes, Exchange] = {}
+        self.calls: dict[bytes, object] = {}
 
     def judge(self, request: HttpRequest) -> L7Decision:
         """The verdict on a request."""

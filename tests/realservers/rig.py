@@ -132,7 +132,8 @@ class Played:
 
     def allowed(self) -> list[tuple[str, str]]:
         """(method, target) of every request that was judged and allowed, in order."""
-        return [(one.method, one.url) for one in self.records if one.decision.verdict is not Verdict.DROPPED]
+        requests = [one.request for one in self.records]
+        return [(one.method, one.url) for one in requests if one.decision.verdict is not Verdict.DROPPED]
 
 
 async def play(

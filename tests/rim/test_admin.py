@@ -17,7 +17,7 @@ from l7proxy.admin import make_app, serve
 from l7proxy.config import AdminConfig, Endpoint, FlowLogConfig
 from l7proxy.flowjson import FlowEncoder
 from l7proxy.flowlog import FlowWriter
-from l7proxy.ops import Record
+from l7proxy.ops import Record, Request
 from policies.identity import workload
 from policies.verdict import L7Decision, Verdict
 
@@ -87,7 +87,7 @@ def flow(number: int, verdict: Verdict = Verdict.FORWARDED) -> bytes:
     source, destination = (workload(256, {"app": "a"}), 1, "a"), (workload(257, {"app": "b"}), 2, "b")
     connection = FlowEncoder("n").connection(source, destination, ("10.0.0.1", 1), ("10.0.0.2", 80))
     decision = L7Decision(verdict, None, "because")
-    return connection.l7(Record(decision, "GET", f"/{number}", "HTTP/1.1", "b", (), 200, 0.0, 0.1), 1.0)
+    return connection.l7(Record(Request(decision, "GET", f"/{number}", host="b"), 200, 0.0, 0.1), 1.0)
 
 
 def paths(lines: bytes) -> list[str]:

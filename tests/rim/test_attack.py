@@ -6,11 +6,13 @@ import asyncio
 import os
 import socket
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from l7proxy.pump import Pump
+from l7proxy.timeouts import enforce
 from tests.rim.test_relay import rig, run
 
 pytestmark = pytest.mark.privileged
@@ -106,10 +108,7 @@ def test_refusals_that_nobody_reads_stop_the_reading_of_requests() -> None:
 
 def test_a_large_body_waits_for_the_connection_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        async def never(*_: Any, **__: Any) -> None:
-            await asyncio.sleep(60)
-
-        monkeypatch.setattr("l7proxy.relay.dial", never)
+        monkeypatch.setattr("l7proxy.relay.Dial", lambda *_, **__: SimpleNamespace(cancel=lambda: None))
         async with rig(echo, limits={"buffered_bytes": 65536}) as r:
             _, writer = await r.connect()
             writer.write(b"take 100000000\n")
@@ -155,9 +154,9 @@ def test_who_takes_nothing_is_reset_after_the_idle_time() -> None:
             while not relay.responses.choked:
                 await asyncio.sleep(0.01)
             relay.conversation.idle = False
-            relay.tick(time.monotonic())
+            enforce(relay, time.monotonic())
             assert r.owner.gone == 0
-            relay.tick(time.monotonic() + LONG_AGO)
+            enforce(relay, time.monotonic() + LONG_AGO)
             await asyncio.sleep(0.05)
             assert r.owner.gone == 1
 
@@ -181,8 +180,8 @@ def test_who_does_not_take_the_end_is_reset_as_well() -> None:
             await asyncio.sleep(0.05)
             assert r.owner.gone == 0
             relay.conversation.idle = False
-            relay.tick(time.monotonic())
-            relay.tick(time.monotonic() + LONG_AGO)
+            enforce(relay, time.monotonic())
+            enforce(relay, time.monotonic() + LONG_AGO)
             await asyncio.sleep(0.05)
             assert r.owner.gone == 1
 

@@ -71,6 +71,7 @@ def test_defaults(tmp_path: Path) -> None:
     config = load(tmp_path, "policies: []\n")
     assert config.limits == Limits()
     assert (config.flow_log.file, config.on_upstream_refused, config.allow_localhost) == (None, "reset", "never")
+    assert config.on_policy_change.streams == "cut"
     assert config.datapath.mark_mask == 0x0F00
 
 
@@ -86,15 +87,17 @@ def test_every_section(tmp_path: Path) -> None:
     config = load(
         tmp_path,
         "policies: [policies]\nmode: audit\nworkers: 3\non_proxy_down: open\non_upstream_refused: 503\n"
-        "limits: {idle_timeout: 2, buffered_bytes: 65536}\nhttp: {max_headers: 7}\nnode_name: n1\n"
+        "limits: {idle_timeout: 2, buffered_bytes: 65536}\nhttp: {max_headers: 7}\nkafka: {max_pipeline: 8}\n"
+        "node_name: n1\n"
         "datapath: {mark_mask: 0xF0, mark_steer: 0x10, mark_proxy: 0x20, mark_identity: 0x30, state_dir: /run/x}\n"
         "flow_log: {file: '-', keep: 0, headers: true, redact: {query: true, headers: [X-Key]}}\n"
-        "admin: {listen: 'unix:admin.sock'}\n",
+        "admin: {listen: 'unix:admin.sock'}\non_policy_change: {streams: keep}\n",
     )
     assert config.audit
     assert (config.workers, config.on_proxy_down, config.on_upstream_refused) == (3, "open", "503")
     assert (config.limits.idle_timeout, config.limits.buffered_bytes) == (2.0, 65536)
-    assert config.http.max_headers == 7
+    assert config.on_policy_change.streams == "keep"
+    assert (config.http.max_headers, config.kafka.max_pipeline, config.kafka.max_names) == (7, 8, 10_000)
     assert config.datapath.mark_identity == 0x30
     assert (config.flow_log.file, config.flow_log.redact.headers) == ("-", ("X-Key",))
     assert config.admin.unix_path == tmp_path / "admin.sock"
@@ -128,6 +131,15 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         ("mode: enforce\n", "node.yaml:1: error: the key 'policies' is missing"),
         ("policies: []\nmode: Audit\n", "node.yaml:2:mode: error: must be one of enforce, audit, not 'Audit'"),
         ("policies: []\nmode: true\n", "node.yaml:2:mode: error: must be one of enforce, audit, not True"),
+        (
+            "policies: []\non_policy_change:\n  streams: kept\n",
+            "node.yaml:3:on_policy_change.streams: error: must be one of cut, keep, not 'kept'",
+        ),
+        (
+            "policies: []\non_policy_change:\n  stream: keep\n",
+            "node.yaml:3:on_policy_change.stream: error: unknown key 'stream'; did you mean 'streams'?",
+        ),
+        ("policies: []\non_policy_change: cut\n", "node.yaml:2:on_policy_change: error: must be a mapping, not 'cut'"),
         ("policies: []\nadmin: {listen: '0.0.0.0:1'}\n", "0.0.0.0 is not a loopback address"),
         ("policies: []\nadmin: {listen: '9878'}\n", "is neither host:port nor unix:/path"),
         ("policies: []\nadmin: {listen: 'localhost:99999'}\n", "is neither host:port nor unix:/path"),
@@ -135,6 +147,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         ("policies: []\nlimits: {grace: .nan}\n", "node.yaml:2:limits.grace: error: must be at least 0, not nan"),
         ("policies: []\nlimits: {grace: .inf}\n", "must be at least 0, not inf"),
         ("policies: []\nlimits: {buffered_bytes: 1}\n", "must be 4096 to 1073741824, not 1"),
+        ("policies: []\nlimits: {buffered_bytes: 65535}\n", "buffered_bytes 65535 is less than http.max_head 65536"),
         ("policies: []\nlimits: {buffered_bytes: 1.5}\n", "must be a whole number, not 1.5"),
         ("policies: []\ndatapath: {mark_steer: 0x1000}\n", "mark_steer 0x1000 must lie inside mark_mask 0xf00"),
         ("policies: []\ndatapath: {mark_steer: 0xA00}\n", "mark_steer 0xa00 must lie inside mark_mask"),

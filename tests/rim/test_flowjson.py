@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l7proxy.config import FlowLogConfig, RedactConfig
-from l7proxy.flowjson import MAX_LINE, MAX_TEXT, REDACTED, ConnectionEncoder, FlowEncoder, lost_line, timestamp
-from l7proxy.ops import Record
+from l7proxy.flowjson import MAX_LINE, ConnectionEncoder, FlowEncoder, lost_line, timestamp
+from l7proxy.flowparts import MAX_TEXT, REDACTED
+from l7proxy.ops import Carried, Grpc, KafkaCall, KafkaRequest, Record, Request
 from policies.identity import cidr, reserved, workload
 from policies.verdict import L7Decision, RuleRef, Verdict
 from sockmap.events import Event
@@ -29,6 +30,18 @@ API = workload(257, {"app": "api", "io.kubernetes.pod.namespace": "prod"})
 ENDPOINT = dict.fromkeys(["ID", "identity", "namespace", "labels", "pod_name"])
 PORTS = {"source_port": None, "destination_port": None, "flags": dict.fromkeys(["SYN", "ACK", "FIN", "RST", "PSH"])}
 POLICY = dict.fromkeys(["name", "namespace", "kind", "labels", "revision"])
+CALL = dict.fromkeys(["service", "method", "status", "status_name", "request_messages", "response_messages"])
+CARRIED = dict.fromkeys(["straight", "relayed", "by_stack_in", "by_stack_out"])
+NAMED: dict[str, Any] = {
+    **dict.fromkeys(["client_id", "more_topics", "groups", "transactional_ids"]),
+    "topics": {"name": None, "verdict": None},
+}
+OWN = {
+    **dict.fromkeys(["policy", "rule", "file", "line", "reason"]),
+    "grpc": CALL,
+    "kafka": NAMED,
+    "carried": {"requests": CARRIED, "responses": CARRIED},
+}
 FLOW: dict[str, Any] = {
     **dict.fromkeys(["time", "verdict", "drop_reason", "Type", "node_name", "traffic_direction", "drop_reason_desc"]),
     **dict.fromkeys(["is_reply", "Summary"]),
@@ -40,12 +53,13 @@ FLOW: dict[str, Any] = {
         "type": None,
         "latency_ns": None,
         "http": {**dict.fromkeys(["code", "method", "url", "protocol"]), "headers": {"key": None, "value": None}},
+        "kafka": dict.fromkeys(["error_code", "api_version", "api_key", "correlation_id", "topic"]),
     },
     "event_type": {"type": None, "sub_type": None},
-    "extensions": {"@type": None, "value": {"l7proxy": dict.fromkeys(["policy", "rule", "file", "line", "reason"])}},
+    "extensions": {"@type": None, "value": {"l7proxy": OWN}},
     **dict.fromkeys([f"{way}_{what}_by" for way in ("ingress", "egress") for what in ("allowed", "denied")], POLICY),
 }
-LINE = {"flow": FLOW, "node_name": None, "time": None}
+LINE: dict[str, Any] = {"flow": FLOW, "node_name": None, "time": None}
 LINE["flow"]["l4"]["ICMPv6"] = LINE["flow"]["l4"]["ICMPv4"]
 
 
@@ -65,9 +79,8 @@ def encoder(config: FlowLogConfig | None = None) -> ConnectionEncoder:
     )
 
 
-def record(decision: L7Decision = ALLOWED, url: str = "/public/x", **changes: Any) -> Record:
-    whole = Record(decision, "GET", url, "HTTP/1.1", "api", (), 200, 10.0, 10.0012)
-    return whole._replace(**changes)
+def record(decision: L7Decision = ALLOWED, url: str = "/public/x", code: int = 200, **changes: Any) -> Record:
+    return Record(Request(decision, "GET", url, **{"host": "api", **changes}), code, 10.0, 10.0012)
 
 
 def parsed(line: bytes) -> dict[str, Any]:
@@ -150,6 +163,65 @@ def test_equal_requests_of_other_decisions_do_not_mix() -> None:
         del made
 
 
+def call(status: int = 0, requests: int = 1, responses: int = 1, **changes: Any) -> Record:
+    url = "/orders.v1.Orders/GetOrder"
+    one = record(**{"url": url, "protocol": "HTTP/2", **changes})
+    return one._replace(call=Grpc("orders.v1.Orders", "GetOrder", status, requests, responses))
+
+
+def test_a_grpc_call() -> None:
+    flow = l7(call())
+    http = {"code": 200, "method": "GET", "url": "http://api/orders.v1.Orders/GetOrder", "protocol": "HTTP/2"}
+    assert (flow["verdict"], flow["l7"]["type"], flow["l7"]["http"]) == ("FORWARDED", "RESPONSE", http)
+    own = flow["extensions"]["value"]["l7proxy"]
+    assert own.pop("grpc") == {
+        "service": "orders.v1.Orders",
+        "method": "GetOrder",
+        "status": 0,
+        "status_name": "OK",
+        "request_messages": 1,
+        "response_messages": 1,
+    }
+    assert own == l7(record())["extensions"]["value"]["l7proxy"]
+    assert flow["Summary"] == "gRPC OK 1ms (orders.v1.Orders/GetOrder, 1 -> 1 messages)"
+
+
+def test_a_refused_call() -> None:
+    flow = l7(call(7, 0, 0, decision=REFUSED))
+    assert (flow["verdict"], flow["l7"]["type"], flow["drop_reason_desc"]) == ("DROPPED", "REQUEST", "POLICY_DENIED")
+    assert flow["extensions"]["value"]["l7proxy"]["grpc"]["status_name"] == "PERMISSION_DENIED"
+    assert flow["Summary"] == "gRPC PERMISSION_DENIED 1ms (orders.v1.Orders/GetOrder, 0 -> 0 messages)"
+    assert l7(call(-1, code=400, decision=REFUSED))["drop_reason_desc"] == "INVALID_PACKET_DROPPED"
+
+
+def test_calls_that_ended_in_other_ways() -> None:
+    flow = l7(call(-1, 3, 2, code=0))
+    assert flow["l7"]["type"] == "REQUEST"
+    facts = flow["extensions"]["value"]["l7proxy"]["grpc"]
+    assert facts == {"service": "orders.v1.Orders", "method": "GetOrder", "request_messages": 3, "response_messages": 2}
+    assert flow["Summary"] == "gRPC no status 1ms (orders.v1.Orders/GetOrder, 3 -> 2 messages)"
+    for status, name in ((16, "UNAUTHENTICATED"), (17, "17")):
+        facts = l7(call(status))["extensions"]["value"]["l7proxy"]["grpc"]
+        assert (facts["status"], facts["status_name"]) == (status, name)
+
+
+def test_calls_of_one_request_have_numbers_of_their_own_and_share_their_text() -> None:
+    flows = FlowEncoder("n")
+    one = flows.connection((FRONTEND, 3, "f"), (API, 4, "a"), ("10.0.0.1", 1), ("10.0.0.2", 2))
+    first = call()
+    for count in range(1, 5):
+        numbers = Grpc("orders.v1.Orders", "GetOrder", count, count, 2 * count)
+        again = first._replace(ended=10.0 + count, call=numbers)
+        flow = parsed(one.l7(again, 1.0))
+        facts = flow["extensions"]["value"]["l7proxy"]["grpc"]
+        shown = [facts[name] for name in ("status", "request_messages", "response_messages")]
+        assert shown == [count, count, 2 * count]
+        assert f" {count}000ms (" in flow["Summary"] and f"{count} -> {2 * count} messages" in flow["Summary"]
+        key = (first.request, first.code)
+        assert flows.grpc_parts(key, numbers) is flows.grpc_parts(key, first.call or numbers)
+    assert "grpc" not in parsed(one.l7(first._replace(call=None), 1.0))["extensions"]["value"]["l7proxy"]
+
+
 @pytest.mark.parametrize(
     ("url", "host", "expected"),
     [
@@ -166,9 +238,10 @@ def test_urls(url: str, host: str, expected: str) -> None:
 
 
 def test_secrets_are_left_out() -> None:
-    headers = (("Authorization", "Basic s3cret"), ("cookie", "s3cret"), ("set-cookie", "s3cret"), ("accept", "a"))
-    one = record(url="/x?token=s3cret#s3cret", headers=(*headers, ("x-key", "s3cret"), ("referer", "/y?s3cret")))
-    one = one._replace(decision=L7Decision(Verdict.DROPPED, None, "no rule allows /x?token=s3cret#s3cret"))
+    secret = (("Authorization", "Basic s3cret"), ("cookie", "s3cret"), ("set-cookie", "s3cret"), ("accept", "a"))
+    headers = (*secret, ("x-key", "s3cret"), ("referer", "/y?s3cret"))
+    refused = L7Decision(Verdict.DROPPED, None, "no rule allows /x?token=s3cret#s3cret")
+    one = record(refused, "/x?token=s3cret#s3cret", headers=headers)
     line = encoder(FlowLogConfig(redact=RedactConfig(True, ("X-Key",)))).l7(one, 1.0)
     assert b"s3cret" not in line
     flow = parsed(line)
@@ -185,8 +258,15 @@ def test_a_huge_request_gives_a_line_that_hubble_can_read() -> None:
     huge = "\x80" * 60_000
     refused = L7Decision(Verdict.DROPPED, RULE, huge)
     headers = tuple((huge, huge) for _ in range(100))
-    line = encoder().l7(Record(refused, huge, huge, huge, huge, headers, 403, 1.0, 2.0), 1.0)
+    line = encoder().l7(Record(Request(refused, huge, huge, huge, huge, headers), 403, 1.0, 2.0), 1.0)
     assert len(line) < MAX_LINE
+    long = Record(Request(refused, huge, huge, huge, huge, headers), 403, 1.0, 2.0, Grpc(huge, huge, 10**9, 1, 1))
+    assert len(encoder().l7(long, 1.0)) < MAX_LINE
+    names, topics = (huge,) * 1000, ((huge, Verdict.DROPPED),) * 1000
+    asked = KafkaRequest(refused, huge, 1, huge, topics, 5, names, names)
+    named = encoder().l7(Record(asked, 29, 1.0, 2.0, KafkaCall(1, False)), 1.0)
+    own = parsed(named)["extensions"]["value"]["l7proxy"]["kafka"]
+    assert len(named) < MAX_LINE and len(own["topics"]) + own["more_topics"] == 1005
     assert parsed(line)["l7"]["http"]["headers"][-1] == {"key": "", "value": "99 more"}
 
 
@@ -199,11 +279,14 @@ text = st.text(st.characters(exclude_categories=()), max_size=40) | st.binary(ma
 def test_any_bytes_give_valid_json(
     method: str, url: str, host: str, protocol: str, headers: list[tuple[str, str]], code: int, when: float
 ) -> None:
-    one = Record(ALLOWED, method, url, protocol, host, tuple(headers), code, 5.0, 4.0)
+    one = Record(Request(ALLOWED, method, url, protocol, host, tuple(headers)), code, 5.0, 4.0)
     encode = encoder()
     for _ in range(2):
         flow = parsed(encode.l7(one, when))
+    other = parsed(encode.l7(one._replace(call=Grpc(host, url, code - 1, 1, 1)), when))
+    assert other["l7"] == flow["l7"]
     valid = method.encode("utf-8", "replace").decode()
+    assert other["extensions"]["value"]["l7proxy"]["grpc"]["service"] == host.encode("utf-8", "replace").decode()
     assert flow["l7"]["http"]["method"] == valid
     assert flow["l7"]["latency_ns"] == "0"
 
@@ -233,6 +316,7 @@ PACKET = Event(
     length=74,
     tcp_flags=2,
     time_ns=0,
+    dst_endpoint=4,
 )
 
 
@@ -253,7 +337,7 @@ def test_a_dropped_packet() -> None:
 
 
 def test_dropped_packets_of_other_kinds() -> None:
-    flow = dropped(RULE, direction=1)
+    flow = dropped(RULE, direction=1, src_endpoint=4, dst_endpoint=0)
     assert (flow["drop_reason_desc"], flow["egress_denied_by"][0]["name"]) == ("POLICY_DENY", "api-policy")
     assert (flow["source"]["pod_name"], "pod_name" in flow["destination"]) == ("api", False)
     assert dropped(src_identity=999)["source"] == {"identity": 999, "labels": []}
@@ -288,3 +372,17 @@ def test_every_reason_of_the_datapath_has_a_word_of_hubble() -> None:
     assert len(reasons) > 10
     for reason in reasons:
         assert dropped(reason=reason)["drop_reason"] >= 132, reason
+
+
+def test_a_connection_that_is_over_says_how_its_bytes_went() -> None:
+    flow = parsed(encoder().over(Carried(1000, 24, 20, 0), Carried(0, 5, 5, 5), 1.5))
+    assert (flow["Type"], flow["verdict"], flow["event_type"]) == ("L3_L4", "FORWARDED", {"type": 4})
+    assert flow["source"]["pod_name"] == "frontend" and flow["time"] == "1970-01-01T00:00:01.500000Z"
+    assert flow["extensions"]["value"]["l7proxy"] == {
+        "reason": "the connection is over",
+        "carried": {
+            "requests": {"straight": 1000, "relayed": 24, "by_stack_in": 20, "by_stack_out": 0},
+            "responses": {"straight": 0, "relayed": 5, "by_stack_in": 5, "by_stack_out": 5},
+        },
+    }
+    assert flow["Summary"] == "TCP over: 1000 of 1024 bytes straight, 0 of 5 bytes straight"

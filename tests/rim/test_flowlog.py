@@ -50,15 +50,15 @@ def writer(path: Path, limit: int = 1 << 20, max_bytes: int = 1 << 20, keep: int
 
 def test_sink_sends_at_64_kib_and_at_each_flush() -> None:
     sent: list[tuple[bytes, int]] = []
-    sink = BatchSink(lambda batch, records: sent.append((batch, records)) or True)
+    sink = BatchSink(lambda lines: sent.append((b"".join(lines), len(lines))) or True)
     sink.flush()
     assert sent == []
-    sink.add(b"a\n")
-    sink.add(b"b\n")
+    sink.add([b"a\n"])
+    sink.add([b"b\n"])
     sink.flush()
     assert sent == [(b"a\nb\n", 2)]
     for _ in range(70):
-        sink.add(b"x" * 1023 + b"\n")
+        sink.add([b"x" * 1023 + b"\n"])
     assert [records for _, records in sent] == [2, 64]
 
 
@@ -66,18 +66,18 @@ def test_sink_keeps_what_finds_no_room_up_to_its_limit() -> None:
     sent: list[int] = []
     room = False
 
-    def send(_: bytes, records: int) -> bool:
+    def send(lines: list[bytes]) -> bool:
         if room:
-            sent.append(records)
+            sent.append(len(lines))
         return room
 
     sink = BatchSink(send, limit=100_000)
     for _ in range(150):
-        sink.add(b"x" * 999 + b"\n")
+        sink.add([b"x" * 999 + b"\n"])
     assert (sent, sink.lost) == ([], 50)
     room = True
     sink.flush()
-    sink.add(b"y\n")
+    sink.add([b"y\n"])
     sink.flush()
     assert (sent, sink.lost) == ([100, 1], 50)
 

@@ -9,8 +9,13 @@ from typing import Any
 from prometheus_client.metrics_core import Sample
 from prometheus_client.parser import text_string_to_metric_families
 
+from l7proxy.flowjson import FlowEncoder
+from l7proxy.flowlog import BatchSink
 from l7proxy.metrics import NodeMetrics, WorkerMetrics
-from policies.verdict import Verdict
+from l7proxy.ops import Grpc, KafkaCall, KafkaRequest, Record, Request
+from l7proxy.recorder import ConnectionRecords, Recorder
+from policies.identity import reserved
+from policies.verdict import L7Decision, Verdict
 
 
 class Samples(dict[tuple[str, ...], float]):
@@ -29,6 +34,10 @@ def samples(node: NodeMetrics, **changes: Any) -> Samples:
     return Samples(sample for family in text_string_to_metric_families(text) for sample in family.samples)
 
 
+def asked(verdict: Verdict, protocol: str = "HTTP/1.1") -> Request:
+    return Request(L7Decision(verdict, None, "because"), protocol=protocol)
+
+
 def report(node: NodeMetrics, index: int, pid: int, worker: WorkerMetrics) -> None:
     node.worker(index, pid, json.loads(json.dumps(worker.snapshot())))
 
@@ -38,8 +47,8 @@ def test_sums_over_workers() -> None:
     for index, count in ((0, 2), (1, 3)):
         worker = WorkerMetrics()
         for _ in range(count):
-            worker.request("HTTP/1.1", Verdict.FORWARDED, "api", 0.002)
-        worker.request("HTTP/1.1", Verdict.DROPPED, "api", 7.0)
+            worker.request(asked(Verdict.FORWARDED), "api", 0.002)
+        worker.request(asked(Verdict.DROPPED), "api", 7.0)
         worker.active = 4
         worker.bytes(10, 100)
         worker.upstream_failed("api")
@@ -58,9 +67,9 @@ def test_sums_over_workers() -> None:
 def test_latency_counts_what_reached_a_server() -> None:
     node, worker = NodeMetrics(), WorkerMetrics()
     for latency in (0.0005, 0.0006, 0.3, 99.0):
-        worker.request("HTTP/1.1", Verdict.FORWARDED, "api", latency)
-    worker.request("HTTP/1.1", Verdict.AUDIT, "api", 0.3)
-    worker.request("HTTP/1.1", Verdict.DROPPED, "api", 0.3)
+        worker.request(asked(Verdict.FORWARDED), "api", latency)
+    worker.request(asked(Verdict.AUDIT), "api", 0.3)
+    worker.request(asked(Verdict.DROPPED), "api", 0.3)
     report(node, 0, 1, worker)
     found = samples(node)
     name = "l7proxy_request_duration_seconds"
@@ -70,9 +79,37 @@ def test_latency_counts_what_reached_a_server() -> None:
     assert abs(found[f"{name}_sum", "HTTP/1.1", "api"] - 99.6011) < 1e-9
 
 
+def test_grpc_is_a_protocol_of_its_own() -> None:
+    node, worker = NodeMetrics(), WorkerMetrics()
+    call = asked(Verdict.FORWARDED, "HTTP/2")
+    for grpc in (True, False, True, True):
+        worker.request(call, "api", 0.1, grpc)
+    worker.request(asked(Verdict.FORWARDED, "gRPC"), "api", 0.1)
+    report(node, 0, 1, worker)
+    found = samples(node)
+    counts = [found["l7proxy_requests_total", name, "FORWARDED", "api"] for name in ("gRPC", "HTTP/2", "other")]
+    assert counts == [3, 1, 1]
+    assert found["l7proxy_request_duration_seconds_count", "gRPC", "api"] == 3
+
+
+def test_recorded_calls_are_counted() -> None:
+    worker = WorkerMetrics()
+    recorder = Recorder(BatchSink(lambda batch: True), worker)
+    ends = (reserved("host"), 0, ""), (reserved("world"), 0, "")
+    flows = FlowEncoder("n").connection(*ends, ("10.0.0.1", 1), ("10.0.0.2", 2))
+    connection = ConnectionRecords(recorder, "api", lambda: flows)
+    record = Record(asked(Verdict.FORWARDED, "HTTP/2"), 200, 1.0, 1.5)
+    connection.add(record)
+    connection.add(record._replace(call=Grpc("a.B", "C", 0, 1, 1)))
+    decision = L7Decision(Verdict.FORWARDED, None, "because")
+    connection.add(Record(KafkaRequest(decision, "Fetch", 12), 0, 1.0, 1.5, KafkaCall(1, True)))
+    recorder.work()
+    assert [row[0] for row in worker.snapshot()["requests"]] == ["HTTP/2", "gRPC", "Kafka"]
+
+
 def test_a_dead_workers_counts_stay() -> None:
     node, worker = NodeMetrics(), WorkerMetrics()
-    worker.request("HTTP/1.1", Verdict.FORWARDED, "api", 0.1)
+    worker.request(asked(Verdict.FORWARDED), "api", 0.1)
     worker.lost, worker.active = 3, 5
     report(node, 0, 100, worker)
     report(node, 0, 100, worker)
@@ -80,7 +117,7 @@ def test_a_dead_workers_counts_stay() -> None:
     report(node, 0, 101, fresh)
     key = ("l7proxy_requests_total", "HTTP/1.1", "FORWARDED", "api")
     assert samples(node)[key] == 1
-    fresh.request("HTTP/1.1", Verdict.FORWARDED, "api", 0.1)
+    fresh.request(asked(Verdict.FORWARDED), "api", 0.1)
     report(node, 0, 101, fresh)
     found = samples(node, lost=2)
     assert found[key] == 2
@@ -103,8 +140,8 @@ def test_lost_records_are_handed_on_once() -> None:
 def test_a_peer_cannot_make_labels() -> None:
     node, worker = NodeMetrics(), WorkerMetrics()
     for number in range(5000):
-        worker.request(f"HTTP/{number}.9", Verdict.DROPPED, "api", 0.1)
-        worker.request("HTTP/1.1", Verdict.DROPPED, f"endpoint-{number}", 0.1)
+        worker.request(asked(Verdict.DROPPED, f"HTTP/{number}.9"), "api", 0.1)
+        worker.request(asked(Verdict.DROPPED), f"endpoint-{number}", 0.1)
     report(node, 0, 1, worker)
     found = samples(node)
     assert found["l7proxy_requests_total", "other", "DROPPED", "api"] == 5000

@@ -22,7 +22,7 @@ from l7proxy.flowfilter import FlowFilter
 from l7proxy.flowjson import FlowEncoder, lost_line
 from l7proxy.flowlog import FlowWriter
 from l7proxy.flowtext import flow_text
-from l7proxy.ops import Record
+from l7proxy.ops import Grpc, KafkaCall, KafkaRequest, Record, Request
 from policies.identity import Identity, reserved, workload
 from policies.verdict import L7Decision, RuleRef, Verdict
 
@@ -41,12 +41,18 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def flow(
-    url: str = "/public/x", verdict: Verdict = Verdict.FORWARDED, rule: RuleRef | None = RULE, code: int = 200
+    url: str = "/public/x",
+    verdict: Verdict = Verdict.FORWARDED,
+    rule: RuleRef | None = RULE,
+    code: int = 200,
+    protocol: str = "HTTP/1.1",
+    call: Grpc | None = None,
 ) -> bytes:
     ends = (FRONTEND, 1, "frontend"), (API, 2, "api")
     connection = FlowEncoder("n").connection(*ends, ("10.77.0.2", 4000), ("10.77.0.3", 80))
     decision = L7Decision(verdict, rule, "no rule allows it")
-    return connection.l7(Record(decision, "GET", url, "HTTP/1.1", "api", (), code, 1.0, 1.00125), WHEN)
+    request = Request(decision, "GET", url, protocol, host="api")
+    return connection.l7(Record(request, code, 1.0, 1.00125, call), WHEN)
 
 
 def run(*words: str) -> int:
@@ -73,13 +79,49 @@ def test_a_line_for_people() -> None:
     assert text(lost_line("n", 3, WHEN)) == "Nov 25 18:00:00.123: EVENTS LOST: 3 (OBSERVER_EVENTS_QUEUE)"
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "shown"),
+    [(0, 200, "OK"), (14, 200, "UNAVAILABLE"), (-1, 503, "no status, HTTP 503"), (-1, 0, "no response")],
+)
+def test_a_grpc_call(status: int, code: int, shown: str) -> None:
+    line = flow("/orders.v1.Orders/GetOrder", code=code, call=Grpc("orders.v1.Orders", "GetOrder", status, 1, 20))
+    assert f" grpc-request FORWARDED (orders.v1.Orders/GetOrder {shown} 1.2ms, 1 -> 20 messages) by default/" in text(
+        line
+    )
+    refused = flow("/a.B/C", Verdict.DROPPED, None, call=Grpc("a.B", "C", 7, 0, 0))
+    shown = "grpc-request DROPPED (a.B/C PERMISSION_DENIED 1.2ms, 0 -> 0 messages): no rule allows it"
+    assert text(refused).endswith(shown)
+
+
+def kafka(verdict: Verdict = Verdict.FORWARDED, code: int = 0) -> bytes:
+    ends = (FRONTEND, 1, "frontend"), (API, 2, "api")
+    connection = FlowEncoder("n").connection(*ends, ("10.77.0.2", 4000), ("10.77.0.3", 9092))
+    decision = L7Decision(verdict, None, "no rule allows it")
+    topics = (("orders", Verdict.FORWARDED), ("secret\x1b[2J", verdict))
+    asked = KafkaRequest(decision, "Produce", 9, "shop", topics, 3, ("g",), ("t",))
+    return connection.l7(Record(asked, code, 1.0, 1.00125, KafkaCall(1, not code)), WHEN)
+
+
+def test_a_kafka_request() -> None:
+    named = "Produce v9 orders, secret\\x1b[2J DROPPED, 3 more group g transaction t client shop"
+    assert f"kafka-request DROPPED ({named} error 29 1.2ms): no rule allows it" in text(kafka(Verdict.DROPPED, 29))
+    assert "kafka-request FORWARDED (Produce v9 orders, secret" in text(kafka())
+
+
+def test_protocols(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "flows.jsonl"
+    call = flow("/a.B/C", protocol="HTTP/2", call=Grpc("a.B", "C", 0, 1, 1))
+    log.write_bytes(flow() + flow(protocol="HTTP/2") + call + kafka())
+    for protocol, count in (("http", 3), ("tcp", 4), ("kafka", 1), ("HTTP2", 2), ("grpc", 1), ("udp", 0)):
+        assert run("observe", "--file", str(log), "--protocol", protocol) == 0
+        assert capsys.readouterr().out.count("FORWARDED") == count
+
+
 def test_ends_that_are_no_endpoints() -> None:
     world = Identity(40000, {"cidr:2001:db8::/32": "", "reserved:world": ""})
     ends = (world, 0, ""), (reserved("host"), 0, "")
     connection = FlowEncoder("n").connection(*ends, ("2001:db8::1", 9), ("10.0.0.1", 80))
-    line = connection.l7(
-        Record(L7Decision(Verdict.AUDIT, None, "x"), "GET", "/", "HTTP/1.1", "", (), 0, 1.0, 1.0), WHEN
-    )
+    line = connection.l7(Record(Request(L7Decision(Verdict.AUDIT, None, "x"), "GET", "/"), 0, 1.0, 1.0), WHEN)
     assert " [2001:db8::1]:9 (world) -> 10.0.0.1:80 (host) http-request AUDIT (HTTP/1.1 GET / 0.0ms): x" in text(line)
 
 
@@ -96,6 +138,8 @@ def test_a_terminal_is_not_obeyed() -> None:
         {"flow": {}},
         {"flow": {"time": 7, "IP": [], "source": {"labels": 3}, "l4": {"TCP": None}, "l7": {"http": {"code": []}}}},
         {"flow": {"l7": {"latency_ns": [], "http": {"url": None}}, "extensions": "x", "verdict": []}},
+        {"flow": {"l7": {"http": {"url": "/"}}, "extensions": {"value": {"l7proxy": {"grpc": {"status": "\x1b"}}}}}},
+        {"flow": {"l7": {"http": {"url": "/"}}, "extensions": {"value": {"l7proxy": {"grpc": [1]}}}}},
     ],
 )
 def test_records_of_strangers_do_no_harm(value: dict[str, Any]) -> None:

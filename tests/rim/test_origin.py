@@ -14,7 +14,7 @@ from l7proxy.identities import IdentityTable
 from l7proxy.limits import Limits
 from l7proxy.origin import PolicyView, Prefixes, UnknownFlow
 from l7proxy.snapshot import Settings, Snapshot
-from parsers.facts import HttpRequest
+from parsers.facts import HttpRequest, KafkaRequest
 from parsers.options import HttpOptions
 from policies.identity import cidr
 from policies.load import load_text
@@ -50,7 +50,7 @@ class Node:
     def load(self, policy: str) -> PolicyView:
         policies = tuple(load_text(policy, "policy.yaml"))
         self.table.set_prefixes(cidr_prefixes(policies))
-        settings = Settings("node", False, False, False, 0xA00, Limits(), HttpOptions(), FlowLogConfig())
+        settings = Settings("node", False, False, False, True, 0xA00, Limits(), HttpOptions(), FlowLogConfig())
         names = {entry.id: entry.name for entry in self.table.workloads.values()}
         addresses = {str(a): e.identity.number for e in self.table.workloads.values() for a in e.addresses}
         return PolicyView(Snapshot(1, settings, policies, dict(self.table.numbers), names, addresses))
@@ -154,3 +154,47 @@ def test_longest_prefix_as_a_scan_finds_it(prefixes: set[tuple[int, int]], addre
     holding = [i for i in identities if i.prefix is not None and ip_network(text).subnet_of(i.prefix)]
     best = max(holding, key=lambda i: i.prefix.prefixlen if i.prefix else 0, default=None)
     assert Prefixes(identities).longest(text) == best
+
+
+TWO_PROTOCOLS = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: kafka}
+spec:
+  endpointSelector: {matchLabels: {app: api}}
+  ingress:
+  - fromEndpoints: [{matchLabels: {app: front}}]
+    toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {kafka: [{topic: orders}]}}]
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: http}
+spec:
+  endpointSelector: {matchLabels: {app: front}}
+  egress:
+  - toEndpoints: [{}]
+    toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{}]}}]
+"""
+
+
+def test_a_judge_knows_its_protocol_and_there_is_none_for_two() -> None:
+    kafka, _ = TWO_PROTOCOLS.split("---")
+    for policy, protocol in ((kafka, "kafka"), (POLICY, "http")):
+        node = Node(policy)
+        judge = node.view.origin(("10.77.0.2", 4000), SERVER, node.flow(node.front.identity.number)).judge
+        assert judge is not None and judge.protocol == protocol
+    node = Node(kafka)
+    topics = {"orders": "FORWARDED", "secret": "DROPPED"}
+    judge = node.view.origin(("10.77.0.2", 4000), SERVER, node.flow(node.front.identity.number)).judge
+    assert judge is not None
+    assert {topic: judge.judge(KafkaRequest(0, 9, topic=topic)).verdict for topic in topics} == topics
+    node = Node(TWO_PROTOCOLS)
+    flow = node.flow(node.front.identity.number)._replace(src_endpoint=node.front.id)
+    origin = node.view.origin(("10.77.0.2", 4000), SERVER, flow)
+    assert origin.judge is None and "egress rules for http and ingress rules for kafka" in origin.reason
+
+
+def test_a_flow_that_nothing_restricts_has_no_protocol() -> None:
+    node = Node(POLICY.partition("    toPorts")[0])
+    judge = node.view.origin(("10.77.0.2", 4000), SERVER, node.flow(node.front.identity.number)).judge
+    assert judge is not None and judge.protocol is None

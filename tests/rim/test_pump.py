@@ -127,3 +127,32 @@ def test_stop_is_silent_and_gives_everything_back() -> None:
         assert descriptors() == before
 
     run(scenario)
+
+
+def test_a_socket_that_splice_reads_nothing_from_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose bytes another program's sockmap carries: readable, but for recv alone (docs/splice.md)."""
+
+    def splice(*_: int) -> int:
+        raise BlockingIOError
+
+    async def scenario() -> None:
+        with closing(Rig(1000)) as rig:
+            monkeypatch.setattr(os, "splice", splice)
+            await rig.loop.sock_sendall(rig.client, b"x" * 400)
+            assert await rig.result == (0, None)
+            assert rig.pump.useless
+            assert await rig.loop.sock_recv(rig.left, 1000) == b"x" * 400
+
+    run(scenario)
+
+
+def test_waiting_for_more_is_not_useless() -> None:
+    async def scenario() -> None:
+        with closing(Rig(1000)) as rig:
+            for _ in range(10):
+                await rig.loop.sock_sendall(rig.client, b"x" * 100)
+                assert await rig.read(100) == b"x" * 100
+            assert await rig.result == (1000, None)
+            assert not rig.pump.useless
+
+    run(scenario)

@@ -54,8 +54,8 @@ class Steered:
 class Rig:
     """A running worker, and the supervisor's end of its channel."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.node = Node(ANY_PORT)
+    def __init__(self, limits: Limits, policy: str = ANY_PORT) -> None:
+        self.node = Node(policy)
         whole = self.node.view.snapshot
         self.snapshot = replace(whole, settings=replace(whole.settings, limits=limits))
         front, api = self.node.front, self.node.api
@@ -92,8 +92,8 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(limits: Limits | None = None) -> AsyncIterator[Rig]:
-    made = Rig(limits or Limits(grace=0.1))
+async def rig(limits: Limits | None = None, policy: str = ANY_PORT) -> AsyncIterator[Rig]:
+    made = Rig(limits or Limits(grace=0.1), policy)
     await made.tell(made.snapshot)
     try:
         yield made
@@ -217,6 +217,20 @@ def test_more_refusals_than_may_wait_are_all_answered() -> None:
             answers = b""
             while answers.count(b"Access denied") < 200:
                 answers += await asyncio.wait_for(reader.read(1 << 16), 5)
+
+    run(scenario)
+
+
+def test_a_stop_does_not_wait_for_clients_that_have_heard_their_last_words() -> None:
+    async def scenario() -> None:
+        async with rig(Limits(grace=1000)) as r:
+            reader, writer = await r.connect()
+            writer.write(DENIED.replace(b"Host", b"Connection: close\r\nHost"))
+            assert b" 403 " in await reader.read()
+            _, late = await r.connect()
+            late.write(DENIED + DENIED[:9])
+            await r.stop()
+            assert not r.worker.relays and not writer.is_closing() and not late.is_closing()
 
     run(scenario)
 

@@ -1,0 +1,1 @@
+"""The demo of Kafka: ``python -m demo.kafka``."""

@@ -1,0 +1,262 @@
+"""The conversation of one Kafka connection: what passes, what is refused, and how that is answered.
+
+A request passes verbatim if everything that it names is allowed. If only a part is, the server is asked for that part,
+and its response completed; if nothing is, the answer is ours alone, behind what is due before it. What a broker of
+version 4.1 with ACLs would close the connection for, closes it here: bytes that are no request, APIs and versions that
+nobody knows or that no client may use, and a refusal of what has no answer (acks=0). Then what is due is answered, but
+nothing more is read.
+
+Where a request has topic ids that are not known, the server is asked for their names first, on the same connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from l7proxy.http1_exchange import Judge
+from l7proxy.kafka_changes import completes, learns, question, rewrites, watches
+from l7proxy.kafka_exchange import Names, because, examine, judge_item, unread
+from l7proxy.kafka_known import KafkaKnown, Server
+from l7proxy.kafka_requests import Frame, Requests
+from l7proxy.kafka_responses import Due, State, Then
+from l7proxy.kafka_sasl import HANDSHAKE
+from l7proxy.kafka_sessions import FETCH, SHARE_FETCH, Seen, Sessions, Step
+from l7proxy.ops import Close, Direction, Inject, KafkaCall, KafkaRequest, Op, Record
+from l7proxy.output import Output
+from parsers.kafka import API_VERSIONS, Head, read_head, request, response, unsupported_version
+from parsers.kafka_codec import Malformed, Tree, decode
+from parsers.kafka_denials import CLOSED, TOPIC
+from parsers.kafka_names import Asked, Item, asked
+from parsers.kafka_refusals import refuse
+from parsers.kafka_repeat import PRODUCE, repeated
+from parsers.kafka_responses import narrow, trim
+from parsers.kafka_schema import REQUEST
+from policies.model import L7Protocol
+from policies.verdict import Verdict
+
+UNSUPPORTED_VERSION = 35
+
+
+class KafkaConversation(Requests):
+    """See `l7proxy.conversation.Conversation`. `judge` may be replaced at any time; requests read later are judged by
+    it, and what is left out of responses. `owner`: the number of the client's identity.
+
+    Whatever is malformed is passed unread, with an AUDIT record, as long as `judge.audit_only` holds; a judge that
+    enforces ends such a connection.
+    """
+
+    __slots__ = ("_sessions",)
+    protocol = L7Protocol.KAFKA
+
+    def __init__(self, judge: Judge, known: KafkaKnown, server: Server, owner: int) -> None:
+        super().__init__(judge, known, Names(known, server))
+        self._sessions = Sessions(known, server, owner, judge.kafka.max_names)
+
+    # -- what the relay asks -------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Between messages; or nothing is read any more."""
+        if self._state is State.UNREAD:
+            return True
+        return not (self._due or self._carried or self.head_pending or self.receiving)
+
+    @property
+    def receiving(self) -> bool:
+        """Within a request."""
+        return self._gather is not None or self._large is not None
+
+    def receive(self, direction: Direction, data: bytes, end: bool, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation.receive`."""
+        if direction:
+            return self._responses(data, end, now)
+        if not end and (done := self._again(data, now)) is not None:
+            return done
+        output = Output()
+        self._requests(data, end, now, output)
+        if not self._carried:
+            self._release(now, output)
+        return output.done()
+
+    def upstream_failed(self, reason: str, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`. Kafka has no words for it: clients try again."""
+        for due in self._due:
+            if due.request is not None and due.answer is None:
+                due.request = because(due.request, f"upstream: {reason}")
+        output = Output()
+        for record in self._records(now):
+            output.add(record)
+        self._end(output, Close(f"upstream: {reason}"))
+        return output.done()
+
+    def head_timeout(self, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`. Later calls say nothing more."""
+        output = Output()
+        if self.head_pending:
+            self._broken(unread("the request did not come in time", self.judge), None, now, output)
+            if self.judge.audit_only and not self._ended:
+                self._end(output, Close("the request did not come in time"))
+            elif not self._carried:
+                self._release(now, output)
+        return output.done()
+
+    def draining(self, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+        output = Output()
+        if self._state is not State.UNREAD:
+            self._ending = self._ending or "the proxy is stopping"
+            if self._state is State.FRAMES:
+                self._close_behind(self._ending)
+            self.head_pending = False
+            if not self._carried:
+                self._release(now, output)
+        return output.done()
+
+    def finish(self, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+        self._forget()
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+        return self._records(now)
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def _request(self, frame: Frame, now: float, output: Output) -> bool:
+        head = read_head(frame.data, frame.start + 4, frame.stop)
+        if not head.known or head.api_key in CLOSED:
+            self._unknown(head, frame, now, output)
+            return True
+        wants = asked(head, frame.data)
+        most = self.judge.kafka.max_names
+        if len(wants.items) > most:
+            raise Malformed(head.body, f"a request names {len(wants.items)} things, more than kafka.max_names,")
+        if self._ask(head, wants.items, now, output):
+            return False
+        if head.api_key in (FETCH, SHARE_FETCH):
+            step = self._sessions.step(head, frame.data, wants, self._names, self.judge)
+        else:
+            step = Step(examine(head, wants.items, wants.every_topic, self._names, self.judge))
+        self._decide(head, wants, step, frame, now, output)
+        return True
+
+    def _unknown(self, head: Head, frame: Frame, now: float, output: Output) -> None:
+        """An API or version that is not known, or that no client may use."""
+        reason = "no client may use this API" if head.known else "this API or version is not known"
+        asks = unread(reason, self.judge, head)
+        if self.judge.audit_only:
+            self._due.append(Due(asks, head, now))
+            frame.goes(output)
+        elif head.api_key == API_VERSIONS:
+            frame.ends(output)
+            self._due.append(Due(asks, head, now, unsupported_version(head), UNSUPPORTED_VERSION))
+        else:
+            self._broken(asks, head, now, output)
+
+    def _ask(self, head: Head, items: Sequence[Item], now: float, output: Output) -> bool:
+        ids = self._names.unknown(items)
+        if ids:
+            own, frame = question(head, ids)
+            self._due.append(Due(None, own, now, then=learns(own, ids, self._told)))
+            output.add(Inject(Direction.REQUEST, frame))
+            self._waits = True
+        return bool(ids)
+
+    def _told(self, names: list[tuple[str, bytes]], codes: dict[bytes, int]) -> None:
+        self._names.learn(names)
+        self._names.told.update(codes)
+        self._waits = False
+
+    def _decide(self, head: Head, wants: Asked, step: Step, frame: Frame, now: float, output: Output) -> None:
+        asks, refused = step.outcome.request, dict(step.outcome.refused)
+        if step.lost or (wants.replica and not refused):
+            reason = step.reason or "followers of partitions are no clients"
+            # A verdict of the policy says more than this, where there is one.
+            if not refused and asks.decision.verdict is Verdict.FORWARDED:
+                asks = _told_so(asks, unread(reason, self.judge))
+            refused = {} if self.judge.audit_only else dict.fromkeys(wants.items, TOPIC)
+        if not refused:
+            self._allow(head, wants, asks, step, frame, now, output)
+        elif step.lost:
+            frame.ends(output)
+            self._due.append(Due(asks, head, now, response(head, {"error_code": step.lost}), step.lost))
+        else:
+            self._refuse(head, wants, asks, refused, step.seen, frame, now, output)
+
+    def _allow(
+        self, head: Head, wants: Asked, asks: KafkaRequest, step: Step, frame: Frame, now: float, output: Output
+    ) -> None:
+        if wants.acks0:
+            output.add(Record(asks, 0, now, now, KafkaCall(head.correlation_id, False)))
+        else:
+            self._due.append(Due(asks, head, now, then=self._then(head, wants, step, frame)))
+            if head.api_key == PRODUCE:
+                self._remember(repeated, frame, head, asks)
+        frame.goes(output)
+
+    def _then(self, head: Head, wants: Asked, step: Step, frame: Frame) -> Then | None:
+        if head.api_key == HANDSHAKE:
+            self._waits = True
+            return self._sasl.shakes(head, frame.data, self._shaken)
+        if step.seen is not None:
+            return watches(head, step.seen)
+        if self.judge.audit_only:
+            return None
+        if head.api_key == API_VERSIONS:
+            return rewrites(head, narrow)
+        if wants.trims and head.api_key != SHARE_FETCH:
+            return rewrites(head, lambda tree: self._trimmed(head, tree))
+        return None
+
+    def _shaken(self) -> None:
+        self._waits = False
+
+    def _trimmed(self, head: Head, tree: Tree) -> Tree:
+        """A response without what the rules in force now refuse."""
+
+        def refuses(item: Item) -> bool:
+            name = self._names.of(item)
+            if name is None and item.topic_id is not None:
+                return True
+            return judge_item(head, item, name, False, self.judge).verdict is Verdict.DROPPED
+
+        return tree if self.judge.audit_only else trim(head, tree, refuses)
+
+    def _refuse(
+        self,
+        head: Head,
+        wants: Asked,
+        asks: KafkaRequest,
+        refused: dict[Item, int],
+        seen: Seen | None,
+        frame: Frame,
+        now: float,
+        output: Output,
+    ) -> None:
+        """Answer it, or have the server answer the rest of it."""
+        tree = decode(head.api_key, head.version, REQUEST, frame.data, head.body, head.end, rest=True)
+        if wants.session is not None:
+            # Without a session each fetch names all topics, and hears of those that are refused.
+            tree |= {"session_id": 0, "session_epoch": -1, "forgotten_topics_data": []}
+        split, code = refuse(head, tree, refused), min(refused.values())
+        if split.kept is None:
+            if split.answer is None:
+                self._broken(asks, head, now, output)
+                return
+            frame.ends(output)
+            self._due.append(Due(asks, head, now, response(head, split.answer), code))
+            return
+        frame.ends(output)
+        output.add(Inject(Direction.REQUEST, request(head, frame.data, frame.start + 4, split.kept)))
+        if split.answer is None:
+            self._due.append(Due(asks, head, now, b"", code))
+            self._close_behind(asks.decision.reason)
+            return
+        change = (lambda tree: self._trimmed(head, tree)) if wants.trims and head.api_key != SHARE_FETCH else None
+        self._due.append(Due(asks, head, now, code=code, then=completes(head, split, change, seen)))
+
+
+def _told_so(asks: KafkaRequest, other: KafkaRequest) -> KafkaRequest:
+    """The same request with the decision of another."""
+    return replace(asks, decision=other.decision)

@@ -1,0 +1,349 @@
+"""Kafka, from the client to the server: frames, whole ones or such as are read while they pass."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from l7proxy.http1_exchange import Judge
+from l7proxy.kafka_exchange import Names, because, examine, remember, unread
+from l7proxy.kafka_known import Gather, KafkaKnown
+from l7proxy.kafka_large import LARGE_FROM, Large, begin
+from l7proxy.kafka_responses import Due, Responses, State
+from l7proxy.kafka_sasl import Sasl
+from l7proxy.ops import FOREVER, Abort, Direction, Drop, Inject, KafkaCall, KafkaRequest, Op, Pass, Record, Wait
+from l7proxy.output import Output
+from parsers.kafka import Head
+from parsers.kafka_codec import Malformed
+from parsers.kafka_names import Item
+from parsers.kafka_repeat import PRODUCE, begins, repeated
+from policies.verdict import Verdict
+
+_LENGTH = struct.Struct(">i")
+
+
+class Frame(NamedTuple):
+    """One whole frame: `data` from `start` (its length) to `stop`. `taken`: its bytes are ours already."""
+
+    data: bytes
+    start: int
+    stop: int
+    taken: bool
+
+    def goes(self, output: Output) -> None:
+        """To the server, as it is."""
+        if self.taken:
+            output.add(Inject(Direction.REQUEST, self.data))
+        else:
+            output.take(Pass, self.stop - self.start)
+
+    def ends(self, output: Output) -> None:
+        """Here."""
+        if not self.taken:
+            output.take(Drop, self.stop - self.start)
+
+
+class Allowed(NamedTuple):
+    """What is remembered of a Produce request that passed, and its header; `body`: bytes before its message."""
+
+    request: KafkaRequest
+    version: int
+    client_id: str | None
+    body: int
+
+
+class Requests(Responses):
+    """The half of a conversation that reads what the client says, up to whole requests."""
+
+    __slots__ = ("_gather", "_large", "_names", "_sasl", "_waits", "head_pending")
+
+    def __init__(self, judge: Judge, known: KafkaKnown, names: Names) -> None:
+        super().__init__(judge, known)
+        self._names = names
+        self._sasl = Sasl()
+        self._gather: Gather | None = None
+        """The request that is held back until it is whole, and has not to wait for what the server says."""
+        self._waits = False
+        """The server's next words decide how the next request is read."""
+        self._large: Large | None = None
+        self.head_pending = False
+
+    def _request(self, frame: Frame, now: float, output: Output) -> bool:
+        """Decide on one. False: it has to wait for what the server says. Raises Malformed."""
+        raise NotImplementedError
+
+    def _ask(self, head: Head, items: Sequence[Item], now: float, output: Output) -> bool:
+        """Whether the server has to be asked for the names of topics first; it is."""
+        raise NotImplementedError
+
+    # -- frames --------------------------------------------------------------------------------------------------
+
+    def _requests(self, data: bytes, end: bool, now: float, output: Output) -> None:
+        position, whole = 0, False
+        while not self._ended:
+            try:
+                size = self._step(data, position, now, output)
+            except Malformed as error:
+                self._broken(unread(str(error), self.judge), None, now, output)
+                size = 0
+            if size < 0:
+                break
+            position += size
+            whole = whole or self._gather is None
+        part = position < len(data) or self._gather is not None or self._large is not None
+        waits = bool(output.ops) and type(output.ops[-1]) is Wait
+        # Where requests come one close behind the other, most reads end within one.
+        small = self._gather is None or self._gather.have < LARGE_FROM
+        self.head_pending = part and not (whole or waits or self._large) and small and self._state is State.FRAMES
+        if end and part and not waits and self._state in (State.FRAMES, State.LARGE):
+            self._cut_short(len(data) - position, now, output)
+
+    def _step(self, data: bytes, position: int, now: float, output: Output) -> int:
+        """Take what can be taken; how many bytes that was, or -1 if nothing more can be done now."""
+        left = len(data) - position
+        if self._state is State.LARGE:
+            return self._go_on(data, position, now, output) if left > 0 else -1
+        if self._state is State.FRAMES and self._ending:
+            self._close_behind(self._ending)
+        if self._state is not State.FRAMES:
+            if left > 0:
+                self._unasked(left, output)
+            return -1
+        if self._waits:
+            if left > 0 or self._gather is not None:
+                output.add(Wait())
+            return -1
+        if self._gather is not None and self._gather.whole:
+            return self._whole_gathered(self._gather, now, output)
+        if left <= 0:
+            return -1
+        if self._gather is not None:
+            return self._gathered_request(self._gather, data, position, now, output)
+        return self._frame(data, position, now, output)
+
+    def _unasked(self, size: int, output: Output) -> None:
+        """What comes where no request is read."""
+        if self._state is State.DISCARD:
+            output.take(Drop, FOREVER)
+        elif self.judge.audit_only:
+            output.take(Pass, size)
+        else:
+            self._end(output, Abort("a policy enforces now what this connection was not read for"))
+
+    def _frame(self, data: bytes, position: int, now: float, output: Output) -> int:
+        options, available = self.judge.kafka, len(data) - position
+        if len(self._due) >= options.max_pipeline and not self._room(now, output):
+            output.add(Wait())
+            return -1
+        if available < 4:
+            return -1
+        size: int = _LENGTH.unpack_from(data, position)[0]
+        if not (0 < size <= options.max_request or (size == 0 and self._sasl.raw)):
+            raise Malformed(0, f"a request of {size} bytes")
+        if available >= 4 + size:
+            if self._whole_frame(Frame(data, position, position + 4 + size, False), now, output):
+                return 4 + size
+            output.add(Wait())
+            return -1
+        if size > LARGE_FROM and not self._sasl.raw:
+            return self._begin(data, position, 4 + size, now, output)
+        self._gather = Gather(4 + size, self._known)
+        return 0
+
+    def _room(self, now: float, output: Output) -> bool:
+        """Where our own answers fill the queue, nobody else would move it on."""
+        if not self._carried:
+            self._release(now, output)
+        return len(self._due) < self.judge.kafka.max_pipeline
+
+    def _whole_frame(self, frame: Frame, now: float, output: Output) -> bool:
+        if self._sasl.takes(frame.data, frame.start + 4, frame.stop):
+            self._due.append(Due(None, None, now))
+            frame.goes(output)
+            return True
+        if self._repeats(repeated, frame, now):
+            frame.goes(output)
+            return True
+        if not self._request(frame, now, output):
+            return False
+        self._names.told.clear()
+        return True
+
+    def _again(self, data: bytes, now: float) -> Sequence[Op] | None:
+        """The hot path: one whole request that asks for the same as one that was allowed, and nothing that it has to
+        wait for."""
+        size, options = len(data), self.judge.kafka
+        if self._state is not State.FRAMES or self._gather is not None or self._waits or self._ending or self._ended:
+            return None
+        if size < 8 or _LENGTH.unpack_from(data, 0)[0] != size - 4 or size - 4 > options.max_request:
+            return None
+        if self._sasl.raw or len(self._due) >= options.max_pipeline:
+            return None
+        if not self._repeats(repeated, Frame(data, 0, size, False), now):
+            return None
+        self.head_pending = False
+        return (Pass(size),)
+
+    def _repeats(self, find: Callable[[bytes, int, int], bytes | None], frame: Frame, now: float) -> bool:
+        """Whether the request asks for the same as one that was allowed; what it is due is noted then."""
+        data, start = frame.data, frame.start
+        common = find(data, start, frame.stop)
+        found: Allowed | None = None if common is None else self.judge.calls.get((self._names.server, common))
+        if found is None:
+            return False
+        request, version, client_id, body = found
+        (number,) = _LENGTH.unpack_from(data, start + 8)
+        self._due.append(Due(request, Head(PRODUCE, version, number, client_id, start + body, frame.stop), now))
+        return True
+
+    def _remember(
+        self, find: Callable[[bytes, int, int], bytes | None], frame: Frame, head: Head, request: KafkaRequest
+    ) -> None:
+        """This one was allowed, and so are others that ask for the same."""
+        common = find(frame.data, frame.start, frame.stop)
+        if common is not None and request.decision.verdict is Verdict.FORWARDED:
+            allowed = Allowed(request, head.version, head.client_id, head.body - frame.start)
+            remember(self.judge, (self._names.server, common), allowed)
+
+    def _gathered_request(self, gather: Gather, data: bytes, position: int, now: float, output: Output) -> int:
+        size = gather.take(data, position)
+        output.take(Drop, size)
+        if self._known.held > self.judge.kafka.max_held_together:
+            raise Malformed(0, "the worker's connections hold more than kafka.max_held_together")
+        return size
+
+    def _whole_gathered(self, gather: Gather, now: float, output: Output) -> int:
+        frame = gather.peek()
+        if self._whole_frame(Frame(frame, 0, len(frame), True), now, output) and self._gather is gather:
+            gather.release()
+            self._gather = None
+        return 0
+
+    # -- large ones ----------------------------------------------------------------------------------------------
+
+    def _begin(self, data: bytes, position: int, size: int, now: float, output: Output) -> int:
+        """A large frame of which a part is there."""
+        most = self.judge.kafka.max_held
+        frame = Frame(data, position, position + size, False)
+        if self._repeats(begins, frame, now):
+            frame.goes(output)
+            return size
+        found = begin(data, position, size, most)
+        if found is None:
+            if len(data) - position < LARGE_FROM // 2:
+                return -1
+            if size > most:
+                raise Malformed(0, f"a request of {size} bytes, more than kafka.max_held")
+            self._gather = Gather(size, self._known)
+            return 0
+        large, place = found
+        if self._ask(large.head, large.items, now, output):
+            output.add(Wait())
+            return -1
+        self._large, self._state = large, State.LARGE
+        outcome = examine(large.head, large.items, False, self._names, self.judge)
+        if outcome.refused:
+            self._turn(large, outcome.refused)
+        else:
+            large.passed = True
+            if large.scan.acks:
+                large.due = Due(outcome.request, large.head, now)
+                self._due.append(large.due)
+                self._remember(begins, frame, large.head, outcome.request)
+        output.take(large.way, place - position)
+        return self._piece(large, place - position, now, output)
+
+    def _go_on(self, data: bytes, position: int, now: float, output: Output) -> int:
+        large = self._large
+        assert large is not None  # noqa: S101 -- made when this state was entered
+        count = len(large.scan.topics)
+        size = large.step(data, position)
+        if not size:
+            return -1
+        if len(large.scan.topics) > count and large.way is Pass:
+            item = large.scan.item
+            refused = examine(large.head, (item,), False, self._names, self.judge).refused
+            if refused:
+                self._turn(large, refused)
+        output.take(large.way, size)
+        return self._piece(large, size, now, output)
+
+    def _turn(self, large: Large, refused: Mapping[Item, int]) -> None:
+        """From here on nothing of it goes to the server, which will not answer it either."""
+        large.way, large.scan.keep = Drop, True
+        if self._due and self._due[-1] is large.due:
+            self._due.pop()
+        large.due = None
+        large.refused.update(refused)
+
+    def _piece(self, large: Large, size: int, now: float, output: Output) -> int:
+        """A piece was taken; it may have been the last."""
+        if large.scan.done:
+            self._large, self._state = None, State.FRAMES
+            self._read(large, now, output)
+            self._names.told.clear()
+        return size
+
+    def _read(self, large: Large, now: float, output: Output) -> None:
+        outcome = examine(large.head, large.items, False, self._names, self.judge)
+        if large.way is Pass:
+            if large.due is not None:
+                large.due.request = outcome.request
+            else:
+                output.add(Record(outcome.request, 0, now, now, KafkaCall(large.head.correlation_id, False)))
+            return
+        request = outcome.request
+        if large.passed:
+            request = because(request, "its connection ends, for part of the request has gone on")
+        refused = {**large.refused, **outcome.refused}
+        large.refused.update(outcome.refused)
+        answer = large.answer()
+        self._due.append(Due(request, large.head, now, answer or b"", min(refused.values())))
+        if large.passed or answer is None:
+            self._close_behind(request.decision.reason)
+
+    # -- endings -------------------------------------------------------------------------------------------------
+
+    def _close_behind(self, reason: str) -> None:
+        """Take nothing more, and close once all is answered."""
+        self._ending, self._state = self._ending or reason, State.DISCARD
+        self._forget()
+
+    def _forget(self) -> bytes:
+        """Let go of a request that is held, or on its way; what was held."""
+        held = b""
+        if self._gather is not None:
+            held, self._gather = self._gather.release(), None
+        if self._large is not None and self._due and self._due[-1] is self._large.due:
+            self._due.pop()
+        self._large = None
+        return held
+
+    def _broken(self, request: KafkaRequest, head: Head | None, now: float, output: Output) -> None:
+        """A request that ends its connection. Where nothing is enforced, all goes on unread."""
+        self.head_pending = False
+        if not self.judge.audit_only:
+            self._close_behind(request.decision.reason)
+            self._due.append(Due(request, head, now, b""))
+            return
+        if self._held is not None or self._waits or any(one.answer is not None for one in self._due):
+            self._end(output, Abort(request.decision.reason))
+            return
+        self._state = State.UNREAD
+        for record in self._records(now):
+            output.add(record)
+        output.add(Record(request, 0, now, now, KafkaCall(head.correlation_id if head is not None else 0, False)))
+        if held := self._forget():
+            output.add(Inject(Direction.REQUEST, held))
+
+    def _cut_short(self, size: int, now: float, output: Output) -> None:
+        """The client has ended within a request."""
+        request = unread("the client ended the connection within a request", self.judge)
+        if self._large is not None and self._large.due is not None:
+            request = because(self._large.due.request or request, "the client ended the connection within it")
+        self._forget()
+        self._state = State.DISCARD
+        output.add(Record(request, 0, now, now, KafkaCall(0, False)))
+        if size > 0:
+            output.take(Drop, size)

@@ -1,0 +1,186 @@
+/* What the programs that splice know, and share with user space. Addresses as in maps.h: IPv4 as
+ * ::ffff:a.b.c.d. */
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/in.h>
+
+#define CLIENT 0
+#define SERVER 1
+
+/* What scope_names and scope.names say. */
+#define CHOSEN	   1
+#define LEFT_ALONE 2
+
+struct address {
+	__be32 word[4];
+};
+
+#define COMMAND 128 /* bytes of a command line that tell programs apart */
+
+/* Who has made a socket: programs are told apart by their cgroup, name, and command line: what many
+ * programs share are the names of their interpreters. */
+struct tag {
+	__u64 cgroup;
+	char name[16];
+	__u64 command; /* a number made of it; 0: not known */
+};
+
+/* How the sockets of a tag were seen to be read. */
+struct style {
+	__u64 reads;
+	__u32 sound;	 /* connections of which every byte was taken by plain recv */
+	__u32 otherwise; /* connections that were not */
+};
+
+/* One end of a connection, as it is at its establishment. */
+struct half {
+	struct tag tag;
+	__u64 sock;
+	__u64 netns;
+	struct address local, remote;
+	__u16 local_port, remote_port;
+	__u32 start;	/* the sequence number of the first byte that it reads */
+	__u32 enrolled; /* in the map of sockets */
+	__u16 chosen;	/* by its name */
+	__u16 why;	/* it is not */
+	__u32 generation;
+	__u32 around; /* the pair is spliced for an end in the cgroup `around` */
+};
+
+/* A client that has asked a listener of this node. */
+struct hint {
+	struct address client;
+	__u16 port, who;
+	__u32 pad;
+};
+
+struct way {
+	__u64 spliced, stack; /* bytes */
+	__u32 flips;	      /* from the stack to redirection */
+	__u32 budget_hits;
+	__u32 last; /* why the last send that went to the stack did */
+	__u32 redirecting;
+	__u64 mark;	    /* of `spliced` */
+	__u32 older, newer; /* messages before and since the mark */
+	__u32 quiet;	    /* bytes that the stack had been given when all was read last */
+	__u32 streamed;	    /* bytes by the stack, less what was spliced: see splice_leave.h */
+	__u64 leaving; /* since when nothing is spliced to this end, in nanoseconds; 0: it is */
+	__u32 left;    /* this end is out of the map of sockets */
+	__u32 begun,
+	    decided;	  /* sends that have come, and of which it is settled which way they go */
+	__u32 generation; /* of the policy that the stack was judged by */
+	__u32 asked; /* that it is to be judged by: what it is given from `since` on shows it */
+	__u32 since; /* write_seq */
+};
+
+/* Bytes that the reader has not taken: all, and those that the stack was given. */
+struct waiting {
+	__u32 bytes, by_stack;
+};
+
+/* What has gone to an end's peer past it, though it counts as sent by it. */
+struct straight {
+	__u64 bytes;
+	__u32 expected; /* bytes that the peer will have read when it has read these */
+	__u32 pad;
+};
+
+/* By the two ends' sequence numbers at establishment, which name a connection whatever became of
+ * its addresses on the way. `way[side]`, `straight[side]`: what that end has sent. */
+struct pair {
+	struct half end[2];
+	struct way way[2];
+	struct straight straight[2];
+	__u64 since;	/* nanoseconds since boot; 0: the server's end has not come yet */
+	__u64 taken[2]; /* bytes, by side, by recv */
+	__u32 cpu[2];	/* of the last read, by side */
+	__u32 spliceable;
+	__u32 gone[2]; /* by side */
+	__u32 deaf[2]; /* by side: closed, or shut down in both directions */
+	__u32 relayed; /* an end is a relay's: of the cgroup `around` */
+};
+
+struct place {
+	__u64 id;
+	__u32 side;
+	__u32 pad;
+};
+
+/* By the place of the sender. The relay alone writes it; it is shut by itself as soon as the sender
+ * has given anything to the relay that this does not count. */
+struct bridge {
+	struct place target;
+	__u64 limit; /* of the bytes gone straight in this direction; 0: none */
+	__u32 base;  /* bytes that the relay has read of the sender, and written on */
+	__u32 pad;
+};
+
+/* What belongs to a socket: who has made it, its place in a pair, and how it is read. */
+struct own {
+	struct tag tag;
+	__u64 id;	  /* of its pair; 0: it is in none */
+	__u64 self, peer; /* struct sock */
+	__u32 side;
+	__u32 enrolled; /* in the map of sockets, or taken out of it again */
+	__u64 taken;	/* bytes, by recv */
+	__u32 calls;
+	__u32 start;	 /* the sequence number of the first byte */
+	__u32 otherwise; /* not by plain recv */
+	__u32 judged;
+};
+
+/* A socket in the map of sockets. */
+struct member {
+	__u64 id;
+	__u32 arrived; /* the sequence number behind what has come by the stack */
+	__u32 side;
+};
+
+struct scope {
+	__u32 on;	/* 0: all that is spliced goes back to the stack */
+	__u32 dry;	/* pairs are only counted */
+	__u32 untaught; /* splice without having seen how a program reads */
+	__u32 anywhere; /* whatever address the client has asked for */
+	__u32 ports;	/* only those of the map */
+	__u32 netns;
+	__u32 names;	  /* CHOSEN: only pairs with one of them */
+	__u32 budget;	  /* bytes */
+	__u32 blocking;	  /* programs whose reads wait are spliced as well */
+	__u32 generation; /* of the policy that packets are judged by */
+	__u64 around;	  /* all pairs with an end in this cgroup, whose way of reading is known */
+};
+
+/* What a hint says of the listener; the most that is known counts. */
+#define SOMEBODY 1
+#define WITHIN	 2 /* in a cgroup that is chosen */
+#define AROUND	 3
+/* They live for the time of a handshake: a later one in the same place takes it. */
+#define HINTS 16384
+
+BPF_ARRAY(scope, struct scope, 1);
+BPF_HASH(scope_ports, __u16, __u32, 1024);
+BPF_HASH(scope_netns, __u64, __u32, 1024);
+BPF_HASH(scope_names, struct tag, __u32, 1024); /* cgroup 0 */
+BPF_TABLE("percpu_array", __u32, __u64, splice_counts, 64);
+BPF_ARRAY(hints, struct hint, HINTS);
+BPF_TABLE("lru_hash", struct tag, struct style, styles, 4096);
+BPF_F_TABLE("hash", __u64, struct pair, pairs, PAIRS, BPF_F_NO_PREALLOC);
+BPF_ARRAY(blank, struct pair, 1); /* noughts: too many for the stack */
+BPF_F_TABLE("hash", __u64, struct member, enrolled, 2 * PAIRS, BPF_F_NO_PREALLOC); /* by cookie */
+/* What looks for pairs while the process lives, with which this is emptied: from then on nothing
+ * but their states would tell of the end of those that are left to the stack. */
+BPF_PROG_ARRAY(watched, 3); /* by the place: SOMEBODY, WITHIN */
+BPF_F_TABLE("hash", struct place, struct bridge, bridges, 2 * PAIRS, BPF_F_NO_PREALLOC);
+BPF_SOCKHASH(spliced, struct place, 2 * PAIRS);
+
+/* BPF_SK_STORAGE with BPF_F_CLONE: what a listener has, its connections get. */
+struct owns_table_t {
+	int key;
+	struct own leaf;
+	void *(*sk_storage_get)(void *, void *, int);
+	int (*sk_storage_delete)(void *);
+	u32 flags;
+};
+__attribute__((section("maps/sk_storage"))) struct owns_table_t owns = {
+    .flags = BPF_F_NO_PREALLOC | BPF_F_CLONE,
+};
+BPF_ANNOTATE_KV_PAIR(owns, int, struct own);

@@ -1,0 +1,33 @@
+"""The programs loaded and attached, for tests that have sockets of their own through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sockmap.selfbench import Bench
+from sockmap.splice import Splicer
+from tests.splice.bench import attached, program
+
+
+@pytest.fixture(scope="module")
+def splicer() -> Iterator[Splicer]:
+    """One for all tests of a file."""
+    with attached(Splicer()) as splicer:
+        yield splicer
+
+
+@pytest.fixture
+def bench(splicer: Splicer) -> Iterator[Bench]:
+    """A program of a new name."""
+    with program(splicer) as bench:
+        yield bench
+
+
+@pytest.fixture
+def fresh(splicer: Splicer) -> Iterator[Splicer]:
+    """What was learned and counted before is forgotten."""
+    splicer.forget()
+    yield splicer
+    splicer.stop()

@@ -1,0 +1,160 @@
+"""Senders that are taken out of the map again (sockmap/bpf/splice_leave.h), and a reader's own SO_RCVBUF."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from sockmap.selfbench import Bench, take
+from sockmap.splice import Scope, Splicer
+from tests.splice.bench import another_is_spliced, attached, program, talk, until
+from tests.splice.programs import stress
+from tests.splice.test_stress_spliced import BUDGET, going_on_and_off, is_right
+
+pytestmark = pytest.mark.privileged
+STREAMED = 1 << 20
+PEER_STREAMS = "the peer streams by the stack"
+
+
+@pytest.fixture(scope="module")
+def splicer() -> Iterator[Splicer]:
+    with attached(Splicer(streamed=STREAMED)) as splicer:
+        yield splicer
+
+
+@pytest.fixture
+def bench(splicer: Splicer) -> Iterator[Bench]:
+    with program(splicer) as bench:
+        yield bench
+
+
+@contextmanager
+def streaming(sender: socket.socket, size: int) -> Iterator[list[int]]:
+    """Sends of `size` bytes by another thread until the end; yields the number of sends so far, in a list."""
+    over, count = threading.Event(), [0]
+
+    def run() -> None:
+        sender.settimeout(20)
+        while not over.is_set():
+            sender.sendall(count[0].to_bytes(8, "big") * (size // 8))
+            count[0] += 1
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield count
+    finally:
+        over.set()
+        thread.join()
+
+
+def stream(bench: Bench, sender: socket.socket, reader: socket.socket, size: int = 64) -> int:
+    """Small sends behind each other, read and compared as they come, until the sender is taken out and a good while
+    beyond; the bytes."""
+    reader.settimeout(20)
+    total = beyond = 0
+    with streaming(sender, size) as count:
+        while beyond < 200:
+            block = take(reader, 100 * size)
+            first = int.from_bytes(block[:8], "big")
+            assert first == total // size
+            assert block == b"".join((first + turn).to_bytes(8, "big") * (size // 8) for turn in range(100))
+            total += len(block)
+            beyond += bench.splicer.counts()["taken_out"]
+    rest = take(reader, count[0] * size - total)
+    assert rest.endswith((count[0] - 1).to_bytes(8, "big"))
+    return total + len(rest)
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["client", "server"])
+def test_a_sender_of_small_messages_behind_each_other_is_taken_out(bench: Bench, backwards: bool) -> None:
+    ends = bench.both()
+    client = ends[0]
+    talk(*ends)
+    before = bench.pair(client).sent[backwards]
+    sender, reader = reversed(ends) if backwards else ends
+    total = stream(bench, sender, reader)
+    way = bench.pair(client).sent[backwards]
+    # What was not seen by the program any more is in it all the same.
+    assert way.spliced > before.spliced and way.spliced + way.stack == total + before.spliced
+    assert way.stack > STREAMED // 2 and way.reason == "it streams, which splicing does not make faster"
+    talk(*ends, times=20)  # both ways go on
+    back = bench.pair(client).sent[not backwards]
+    assert back.reason == PEER_STREAMS and back.stack >= 20 * 4 and back.spliced == 3 * 4
+    sender.shutdown(socket.SHUT_WR)
+    assert take(reader, 1) == b""
+    reader.sendall(b"behind the end")
+    assert take(sender, 14) == b"behind the end"
+    for end in ends:
+        end.close()
+    until(lambda: bench.splicer.counts()["ended"])
+    counts = bench.splicer.counts()
+    assert counts["spliced_bytes"] + counts["stack_bytes"] == total + 2 * 12 + 2 * 80 + 14
+    assert counts["taken_out"] == 1 and not counts["reads_otherwise"]
+    assert another_is_spliced(bench)
+
+
+def test_an_end_with_something_unread_stays(bench: Bench) -> None:
+    """Its peer's message waits while it streams: it must not get lost."""
+    client, server = bench.both()
+    server.sendall(b"unread")
+    server.settimeout(20)
+    got = 0
+    with streaming(client, 64) as count:
+        while True:  # until it is to leave
+            way = bench.sent(client)
+            if way.stack > 2 * (way.spliced + STREAMED):
+                break
+            time.sleep(0.001)  # its queue is never empty
+            got += len(server.recv(10_000))
+    while got < count[0] * 64:
+        got += len(server.recv(1 << 20))
+    server.sendall(b" and more")  # by the stack: the client is leaving
+    assert bench.pair(client).sent[1].reason == PEER_STREAMS
+    assert not bench.splicer.counts()["taken_out"]
+    assert take(client, 15) == b"unread and more"
+
+
+def test_requests_and_answers_are_no_stream(bench: Bench) -> None:
+    """However many bytes: whoever waits for an answer stays."""
+    client, server = bench.both()
+    for _ in range(300):
+        client.sendall(bytes(10_000))
+        take(server, 10_000)
+        server.sendall(bytes(3000))
+        take(client, 3000)
+    assert not bench.splicer.counts()["taken_out"]
+    assert [(way.spliced, way.stack) for way in bench.pair(client).sent] == [(3_000_000, 0), (900_000, 0)]
+
+
+def test_a_receive_buffer_that_a_program_has_set_holds(bench: Bench) -> None:
+    listener = bench.listen()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
+    client, server = bench.connect(listener)
+    half = server.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+    assert half == 10_000
+    client.setblocking(False)
+    client.sendall(bytes(1000))
+    client.sendall(bytes(1000))
+    assert bench.sent(client).spliced == 2000
+    client.sendall(bytes(half))  # above half of it, with what waits and the messages' own kilobyte
+    assert (bench.sent(client).spliced, bench.sent(client).stack) == (2000, half)
+    assert bench.sent(client).reason == "the peer does not read fast enough"
+    assert len(take(server, 2000 + half)) == 2000 + half
+    client.sendall(bytes(1000))
+    assert bench.sent(client).spliced == 3000
+
+
+def test_streams_of_all_kinds_whose_senders_are_taken_out() -> None:
+    """Many, as it takes 32 KiB by the stack, while splicing goes on and off."""
+    scope = Scope(learn=False, budget=BUDGET)
+    with attached(Splicer(streamed=32 << 10)) as eager, going_on_and_off(eager, scope):
+        report = stress("--connections", "500", "--bytes", str(8 << 20), "--seconds", "0", timeout=300)
+        counts = eager.counts()
+    is_right(report)
+    assert counts["taken_out"] > 10 and counts["leaving"] and counts["spliced_bytes"] > 1 << 20, counts
