@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 from l7proxy.accelerate_config import NO_CGROUP, AccelerateConfig
 from sockmap import cgroups, selftest
 from sockmap.config import DatapathError
 from sockmap.splice import ON_NEIGHBOUR, ON_SOCKET, Scope, Splicer
 from sockmap.splice_state import Claim, obstacle, topmost
+
+EVERY = 60.0
+"""Seconds between two looks at what the programs have lost sight of."""
 
 
 class Accelerator:
@@ -32,6 +36,7 @@ class Accelerator:
         self.taken_over: list[str] = []
         self._claims: list[Claim] = []
         self._splicer: Splicer | None = None
+        self._tidy_at = monotonic() + EVERY
         try:
             self._claims += [Claim(state_dir, cgroup) for cgroup in self._places]
             self.splicer = self._splicer = Splicer()
@@ -70,6 +75,12 @@ class Accelerator:
         parts += [f"{what} {', '.join(map(str, which))}" for what, which in named.items() if which]
         parts.append("any address" if config.anywhere else "loopback addresses")
         return "; ".join(parts)
+
+    def tidy(self) -> None:
+        """May be called as often as you like, from one thread: what the programs have lost sight of keeps no place."""
+        if monotonic() >= self._tidy_at:
+            self._tidy_at = monotonic() + EVERY
+            self.splicer.tidy()
 
     def stop(self) -> None:
         """Splice no more, and look at no new connection. Nothing is lost; what is counted can still be read."""

@@ -108,12 +108,11 @@ def _accelerate(config: AccelerateConfig, arguments: argparse.Namespace) -> int:
 def _wait(accelerator: Any, watch: bool) -> None:
     from l7proxy.accelerate_text import Watch
 
-    if not watch:
-        signal.sigwait(_STOP)
-        return
     table, clear = Watch(accelerator.splicer), "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
     while signal.sigtimedwait(_STOP, _EVERY) is None:
-        print(clear + "\n".join(table.lines()), end="\n" if clear else "\n\n", flush=True)
+        accelerator.tidy()
+        if watch:
+            print(clear + "\n".join(table.lines()), end="\n" if clear else "\n\n", flush=True)
 
 
 def _sum_up(accelerator: Any) -> None:

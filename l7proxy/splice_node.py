@@ -122,6 +122,11 @@ class NodeSplicer:
         if monotonic() >= self._due:
             self.judged_anew()
 
+    def tidy(self) -> None:
+        """Once a second, in a thread: what the programs have lost sight of keeps no place in their tables."""
+        if self._accelerator is not None:
+            self._accelerator.tidy()
+
     # -- what is shown ---------------------------------------------------------------------------------------------
 
     def _detail(self, key: str) -> str:

@@ -269,6 +269,7 @@ class Node:
         if fingerprint(self.config.policies) != self._seen:
             await self.reload()
         self.splicer.look()
+        await asyncio.to_thread(self.splicer.tidy)
         addresses = await asyncio.to_thread(host_addresses)
         async with self._change:
             is_due = bool(self._refusal) and monotonic() >= self._retry_at

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from sockmap.btf import Btf, BtfError
 from sockmap.cgroups import listening, processes, sockets
 from sockmap.config import DatapathError
 from sockmap.program import source
-from sockmap.splice_bridge import BRIDGE_MAPS, BRIDGES
+from sockmap.splice_bridge import BRIDGE_MAPS, BRIDGES, PLACE
 from sockmap.splice_tables import GENERATION, MAPS, TAG, End, Pair, Style, Tables, Way, reasons
 
 __all__ = ["End", "Pair", "Scope", "Splicer", "Style", "Way", "leftovers", "reasons"]
@@ -143,6 +144,7 @@ class Splicer(Tables):
         super().__init__(self._fds)
         self._lists: dict[str, set[bytes]] = {"scope_ports": set(), "scope_netns": set(), "scope_names": set()}
         self._attached: dict[Path, tuple[int, int]] = {}
+        self._halves: set[int] = set()
 
     def _offsets(self, kernel: Btf, without: Collection[str]) -> dict[str, int]:
         found = {name: kernel.offset(*field) for name, field in _FIELDS.items()}
@@ -252,6 +254,24 @@ class Splicer(Tables):
             table = self._map(name)
             for key, _ in list(table.items()):
                 table.delete(key)
+
+    def tidy(self, seconds: float = 600.0) -> int:
+        """Take away pairs of which one end went so long ago, or whose server's end has not come since the last call;
+        returns how many. An end is seen by a program that the kernel may skip (6.18 was seen to, in interrupts of some
+        threads): its pair would keep a place for good. An end that is there all the same goes by the stack."""
+        pairs, bridges, now = self._map("pairs"), self._map("bridges"), time.clock_gettime(time.CLOCK_MONOTONIC)
+        before, self._halves, lost = self._halves, set(), set()
+        for pair in self._all_pairs():
+            if not pair.since:
+                self._halves.add(pair.id)
+            elif any(pair.gone) and max(pair.gone) + seconds < now:
+                lost.add(pair.id)
+        lost |= before & self._halves
+        for number in lost:
+            pairs.delete(struct.pack("=Q", number))
+            for side in range(2):
+                bridges.delete(PLACE.pack(number, side))
+        return len(lost)
 
     def close(self) -> None:
         """Stop, detach, and give up the programs. Sockets that were enrolled hold what they need until they close."""

@@ -15,11 +15,11 @@ from sockmap.splice_tables import MAPS, straight_of
 
 _SO_COOKIE = 57
 _BRIDGE = struct.Struct("=QI4xQI4x")
-_PLACE = struct.Struct("=QI4x")
+PLACE = struct.Struct("=QI4x")
 Place: TypeAlias = tuple[int, int]
 """A socket in the map of sockets: its pair and its side."""
 _MEMBER = struct.Struct("=QII")
-BRIDGES = {"enrolled": (8, _MEMBER.size), "bridges": (_PLACE.size, _BRIDGE.size)}
+BRIDGES = {"enrolled": (8, _MEMBER.size), "bridges": (PLACE.size, _BRIDGE.size)}
 """The sizes of their keys and values."""
 BRIDGE_MAPS = (*BRIDGES, "pairs")
 """The maps that `Bridges` is made of."""
@@ -60,7 +60,7 @@ class Bridge:
     nothing to write before it reads again; what comes to it all the same shuts it."""
 
     def __init__(self, maps: Mapping[str, BpfMap], sender: Place, target: Place) -> None:
-        self._maps, self._sender, self._target = maps, _PLACE.pack(*sender), target
+        self._maps, self._sender, self._target = maps, PLACE.pack(*sender), target
         self._pair = struct.pack("=Q", target[0])
         self._carried = 0
 

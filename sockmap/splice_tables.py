@@ -20,7 +20,7 @@ TAG, _STYLE = struct.Struct("=Q16sQ"), struct.Struct("=QII")
 _HALF = struct.Struct("=Q16s8xQQ16s16sHHIIHHII")
 _WAY = struct.Struct("=QQIIIIQIIIIQIIIIII")
 _STRAIGHT = struct.Struct("=QI4x")
-_PAIR_END = struct.Struct("=QQQ8xI20x")
+_PAIR_END = struct.Struct("=QQQ8xIII20x")
 _PAIR_SIZE = 2 * (_HALF.size + _WAY.size + _STRAIGHT.size) + _PAIR_END.size
 _TALK_KEY, _TALK = struct.Struct("=Q16s8xQ16s8xH6x"), struct.Struct("=QQQ")
 _CPUS = Path("/sys/devices/system/cpu/possible")
@@ -75,7 +75,8 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two sockets that are each other's peer; `since` in seconds of the clock that starts with the machine."""
+    """Two sockets that are each other's peer; `since` in seconds of the clock that starts with the machine, as `gone`:
+    when each end went (0: it is there)."""
 
     id: int
     client: End
@@ -83,6 +84,7 @@ class Pair:
     sent: tuple[Way, Way]
     since: float
     spliceable: bool
+    gone: tuple[int, int]
 
     @property
     def spliced(self) -> int:
@@ -186,16 +188,19 @@ class Tables:
 
     def pairs(self) -> Iterator[Pair]:
         """All that are there now."""
+        return (pair for pair in self._all_pairs() if pair.since)
+
+    def _all_pairs(self) -> Iterator[Pair]:
+        """With those whose server's end has not come yet."""
         for key, value in self._tables["pairs"].items():
-            pair = self._pair(struct.unpack("=Q", key)[0], value)
-            if pair.since:  # else one end is there yet
-                yield pair
+            yield self._pair(struct.unpack("=Q", key)[0], value)
 
     def _pair(self, number: int, value: bytes) -> Pair:
         halves = [_HALF.unpack_from(value, place) for place in (0, _HALF.size)]
-        since, *_, spliceable = _PAIR_END.unpack_from(value, _PAIR_SIZE - _PAIR_END.size)
+        since, _, _, spliceable, *gone = _PAIR_END.unpack_from(value, _PAIR_SIZE - _PAIR_END.size)
         sent = self._way(value, 0, spliceable), self._way(value, 1, spliceable)
-        return Pair(number, self._end(halves[0]), self._end(halves[1]), sent, since / 1e9, spliceable != 0)
+        went = gone[0], gone[1]
+        return Pair(number, self._end(halves[0]), self._end(halves[1]), sent, since / 1e9, spliceable != 0, went)
 
     def _way(self, value: bytes, side: int, spliceable: bool) -> Way:
         """Of an end that is in the map of sockets no longer, or never was, the stack's bytes are those that were read

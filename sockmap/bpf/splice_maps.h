@@ -94,9 +94,11 @@ struct pair {
 	__u64 taken[2]; /* bytes, by side, by recv */
 	__u32 cpu[2];	/* of the last read, by side */
 	__u32 spliceable;
-	__u32 gone[2]; /* by side */
+	__u32 gone[2]; /* by side: seconds since boot; 0: it is there */
 	__u32 deaf[2]; /* by side: closed, or shut down in both directions */
 	__u32 relayed; /* an end is a relay's: of the cgroup `around` */
+	__u32 ended;   /* ends that are gone */
+	__u32 pad;
 };
 
 struct place {

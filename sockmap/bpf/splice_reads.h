@@ -4,7 +4,8 @@
 #define DONTWAIT 0x40	/* MSG_DONTWAIT, and what reads of a socket with O_NONBLOCK have */
 #define WAITALL	 0x100	/* MSG_WAITALL */
 #define ERRORS	 0x2000 /* MSG_ERRQUEUE */
-#define ENOUGH	 32	/* reads of one connection that show how its program reads */
+#define SECOND	 1000000000ULL
+#define ENOUGH	 32 /* reads of one connection that show how its program reads */
 
 /* Used as a socket in a map cannot be: urgent data, MSG_ZEROCOPY (whose completions would not
  * come), a low-water mark, an upper layer protocol. */
@@ -72,13 +73,19 @@ int sock_recv_length(__u64 *ctx)
 	return 0;
 }
 
+/* Both ends may go at once, each on a CPU: whichever counts last sees both. */
+static inline int both_are_gone(struct pair *pair)
+{
+	__sync_fetch_and_add(&pair->ended, 1);
+	return *(volatile __u32 *)&pair->ended > 1;
+}
+
 /* This end of the pair is there no longer. Of a socket in the map of sockets, on_socket sees it
  * first, which goes on without the process. */
 static inline void leave(struct own *own)
 {
 	struct pair *pair = pairs.lookup(&own->id);
 	struct way *way;
-	struct place from = {};
 	if (!pair || pair->gone[own->side & 1])
 		return;
 	way = &pair->way[!(own->side & 1)];
@@ -86,17 +93,11 @@ static inline void leave(struct own *own)
 		add(SPLICE_STACK_BYTES, own->taken - way->spliced - way->stack);
 		way->stack = own->taken - way->spliced;
 	}
-	pair->gone[own->side & 1] = 1;
+	pair->gone[own->side & 1] = bpf_ktime_get_ns() / SECOND + 1;
 	if (!pair->since) /* nor will the other end be */
 		pairs.delete(&own->id);
-	else if (pair->gone[!(own->side & 1)]) {
-		pair_ended(pair);
-		from.id = own->id;
-		bridges.delete(&from);
-		from.side = SERVER;
-		bridges.delete(&from);
-		pairs.delete(&own->id);
-	}
+	else if (both_are_gone(pair))
+		pair_ended(own->id, pair);
 }
 
 static inline void over(struct own *own)

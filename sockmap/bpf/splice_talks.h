@@ -12,23 +12,30 @@ struct talk {
 
 BPF_TABLE("lru_hash", struct talk_key, struct talk, talks, 4096);
 
-static inline void pair_ended(struct pair *pair)
+static inline void pair_ended(__u64 id, struct pair *pair)
 {
 	struct talk_key key = {};
 	struct talk fresh = {}, *talk;
+	struct place from = {.id = id};
 	/* What the stack alone has served: its bytes are those that recv took. */
 	__u64 left = pair->spliceable ? 0 : pair->taken[CLIENT] + pair->taken[SERVER];
-	add(SPLICE_ENDED, 1);
-	add(SPLICE_LEFT_BYTES, left);
+	__u64 by_map = pair->way[CLIENT].spliced + pair->way[SERVER].spliced;
+	__u64 by_stack = pair->way[CLIENT].stack + pair->way[SERVER].stack + left;
 	key.client = pair->end[CLIENT].tag;
 	key.server = pair->end[SERVER].tag;
 	key.client.command = key.server.command = 0;
 	key.port = pair->end[CLIENT].remote_port;
+	if (pairs.delete(&id)) /* the other end has, at the same time */
+		return;
+	bridges.delete(&from);
+	from.side = SERVER;
+	bridges.delete(&from);
+	add(SPLICE_ENDED, 1);
+	add(SPLICE_LEFT_BYTES, left);
 	talk = talks.lookup_or_try_init(&key, &fresh);
 	if (!talk)
 		return;
 	__sync_fetch_and_add(&talk->connections, 1);
-	__sync_fetch_and_add(&talk->spliced, pair->way[CLIENT].spliced + pair->way[SERVER].spliced);
-	__sync_fetch_and_add(&talk->stack,
-			     pair->way[CLIENT].stack + pair->way[SERVER].stack + left);
+	__sync_fetch_and_add(&talk->spliced, by_map);
+	__sync_fetch_and_add(&talk->stack, by_stack);
 }

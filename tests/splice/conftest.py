@@ -27,7 +27,8 @@ def bench(splicer: Splicer) -> Iterator[Bench]:
 
 @pytest.fixture
 def fresh(splicer: Splicer) -> Iterator[Splicer]:
-    """What was learned and counted before is forgotten."""
+    """What was learned and counted before is forgotten, and the pairs that an end has gone of."""
+    splicer.tidy(-1)
     splicer.forget()
     yield splicer
     splicer.stop()

@@ -13,7 +13,7 @@ import pytest
 from sockmap.cgroups import cgroup_id
 from sockmap.selfbench import Bench, Wrong
 from sockmap.splice import ON_NEIGHBOUR, Scope, Splicer
-from tests.splice.bench import cgroup, go, program, talk, until
+from tests.splice.bench import cgroup, go, live, program, talk, until
 
 pytestmark = pytest.mark.privileged
 
@@ -46,7 +46,7 @@ class Places:
             found = "not looked at"
         for end in (*ends, listener):
             end.close()
-        until(lambda: not list(self.bench.splicer.pairs()))
+        until(lambda: not live(self.bench.splicer))
         return found
 
 

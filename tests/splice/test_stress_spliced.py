@@ -22,7 +22,7 @@ from sockmap.selfbench import take
 from sockmap.splice import Scope, Splicer
 from tests import netns
 from tests.accelerate.rig import Rig, wait
-from tests.splice.bench import program
+from tests.splice.bench import live, program, until
 from tests.splice.programs import StressReport, stress
 
 pytestmark = pytest.mark.privileged
@@ -108,7 +108,23 @@ def test_a_program_that_is_learned_stays_known_whatever_its_connections_end_with
     report = stress("--connections", "600", "--seconds", "1", "--kinds", "full,half,reset,unread")
     assert report.errors == []
     (style,) = [style for style in fresh.styles() if style.name == "stress"]
-    assert style.sound > 600 and style.otherwise == 0
+    # One in a hundred: the kernel may skip the program that counts a read (docs/splice.md).
+    assert style.sound > 600 and style.otherwise * 100 <= style.sound
+
+
+def test_pairs_whose_ends_go_at_once_leave_nothing_behind(fresh: Splicer) -> None:
+    """On two CPUs: the ends of one in 3,000 once each took the other for one that is there."""
+    fresh.start(Scope(learn=False, dry_run=True))
+    for _ in range(3):
+        report = stress("--connections", "600", "--seconds", "1", "--kinds", "full,half,reset,unread")
+        assert report.errors == []
+        until(lambda: not live(fresh))
+    counts, left = fresh.counts(), list(fresh.pairs())
+    assert counts["paired"] > 1800 and counts["ended"] + len(left) == counts["paired"]
+    assert not [pair for pair in left if all(pair.gone)]
+    assert len(left) * 100 < counts["paired"]  # as above
+    assert fresh.tidy() == 0 and fresh.tidy(-1) == len(left)
+    assert not list(fresh.pairs())
 
 
 def test_messages_of_two_threads_keep_their_orders(fresh: Splicer) -> None:
