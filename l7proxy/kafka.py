@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from l7proxy.http1_exchange import Judge
-from l7proxy.kafka_changes import completes, learns, question, rewrites, watches
+from l7proxy.kafka_changes import both, completes, learns, question, rewrites, watches
 from l7proxy.kafka_exchange import Names, because, examine, judge_item, unread
 from l7proxy.kafka_known import KafkaKnown, Server
 from l7proxy.kafka_requests import Frame, Requests
-from l7proxy.kafka_responses import Due, State, Then
+from l7proxy.kafka_responses import Due, Fetched, State, Then
 from l7proxy.kafka_sasl import HANDSHAKE
-from l7proxy.kafka_sessions import FETCH, SHARE_FETCH, Seen, Sessions, Step
+from l7proxy.kafka_sessions import FETCH, SHARE_FETCH, Sessions, Step
 from l7proxy.ops import Close, Direction, Inject, KafkaCall, KafkaRequest, Op, Record
 from l7proxy.output import Output
 from parsers.kafka import API_VERSIONS, Head, read_head, request, response, unsupported_version
@@ -182,7 +182,7 @@ class KafkaConversation(Requests):
             frame.ends(output)
             self._due.append(Due(asks, head, now, response(head, {"error_code": step.lost}), step.lost))
         else:
-            self._refuse(head, wants, asks, refused, step.seen, frame, now, output)
+            self._refuse(head, wants, asks, refused, step, frame, now, output)
 
     def _allow(
         self, head: Head, wants: Asked, asks: KafkaRequest, step: Step, frame: Frame, now: float, output: Output
@@ -190,7 +190,8 @@ class KafkaConversation(Requests):
         if wants.acks0:
             output.add(Record(asks, 0, now, now, KafkaCall(head.correlation_id, False)))
         else:
-            self._due.append(Due(asks, head, now, then=self._then(head, wants, step, frame)))
+            then = self._then(head, wants, step, frame)
+            self._due.append(Due(asks, head, now, then=then, fetched=self._fetched(head, wants, step)))
             if head.api_key == PRODUCE:
                 self._remember(repeated, frame, head, asks)
         frame.goes(output)
@@ -205,20 +206,39 @@ class KafkaConversation(Requests):
             return None
         if head.api_key == API_VERSIONS:
             return rewrites(head, narrow)
-        if wants.trims and head.api_key != SHARE_FETCH:
+        if wants.trims:
             return rewrites(head, lambda tree: self._trimmed(head, tree))
         return None
+
+    def _fetched(self, head: Head, wants: Asked, step: Step) -> Fetched | None:
+        if head.api_key not in (FETCH, SHARE_FETCH):
+            return None
+        topics = None if step.lost else step.outcome.topics | step.held
+        return Fetched(self.judge, topics, wants.items[0].group)
+
+    def _judge_again(self, due: Due, fetched: Fetched) -> None:
+        due.fetched, head = fetched._replace(judge=self.judge), due.head
+        assert head is not None  # noqa: S101 -- a fetch is a request, which has one
+        if fetched.topics is not None:
+            items = tuple(Item(name, None, fetched.group) for name in sorted(fetched.topics))
+            outcome = examine(head, items, False, self._names, self.judge) if items else None
+            if outcome is None or not outcome.refused:
+                return
+            due.request, due.code = outcome.request, TOPIC
+        due.then = both(rewrites(head, lambda tree: self._trimmed(head, tree, fetched.group)), due.then)
 
     def _shaken(self) -> None:
         self._waits = False
 
-    def _trimmed(self, head: Head, tree: Tree) -> Tree:
-        """A response without what the rules in force now refuse."""
+    def _trimmed(self, head: Head, tree: Tree, group: str | None = None) -> Tree:
+        """A response without what the rules in force now refuse; what it names is for this group, if it names none."""
 
         def refuses(item: Item) -> bool:
             name = self._names.of(item)
             if name is None and item.topic_id is not None:
                 return True
+            if group is not None and item.group is None:
+                item = item._replace(group=group)
             return judge_item(head, item, name, False, self.judge).verdict is Verdict.DROPPED
 
         return tree if self.judge.audit_only else trim(head, tree, refuses)
@@ -229,7 +249,7 @@ class KafkaConversation(Requests):
         wants: Asked,
         asks: KafkaRequest,
         refused: dict[Item, int],
-        seen: Seen | None,
+        step: Step,
         frame: Frame,
         now: float,
         output: Output,
@@ -253,8 +273,9 @@ class KafkaConversation(Requests):
             self._due.append(Due(asks, head, now, b"", code))
             self._close_behind(asks.decision.reason)
             return
-        change = (lambda tree: self._trimmed(head, tree)) if wants.trims and head.api_key != SHARE_FETCH else None
-        self._due.append(Due(asks, head, now, code=code, then=completes(head, split, change, seen)))
+        change = (lambda tree: self._trimmed(head, tree)) if wants.trims else None
+        then = completes(head, split, change, step.seen)
+        self._due.append(Due(asks, head, now, code=code, then=then, fetched=self._fetched(head, wants, step)))
 
 
 def _told_so(asks: KafkaRequest, other: KafkaRequest) -> KafkaRequest:

@@ -41,6 +41,19 @@ def rewrites(head: Head, change: Change) -> Then:
     return Then(ALL, make)
 
 
+def both(first: Then, then: Then | None) -> Then:
+    """`then` is given the response as `first` makes it."""
+    if then is None:
+        return first
+
+    def make(data: bytes, start: int, stop: int) -> tuple[int, bytes]:
+        _, frame = first.make(data, start, stop) or (0, data[start:stop])
+        consumed, ours = then.make(frame, 0, len(frame)) or (0, b"")
+        return stop - start, ours + frame[consumed:]
+
+    return Then(ALL, make)
+
+
 def completes(head: Head, split: Split, change: Change | None, seen: Seen | None) -> Then:
     """The server's response to what was kept of a request, as `change` makes it, gets the answer to the rest."""
     if head.api_key == FETCH:

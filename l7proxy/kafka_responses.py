@@ -7,6 +7,7 @@ id, which clients choose and repeat, must be the same. Most responses pass by co
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,12 +52,22 @@ class Then(NamedTuple):
     make: Callable[[bytes, int, int], tuple[int, bytes] | None]
 
 
+class Fetched(NamedTuple):
+    """What a response to a fetch may bring: `topics` (None: it is not known which), for a share group's member those of
+    its `group`; `judge` has let it be asked for."""
+
+    judge: Judge
+    topics: frozenset[str] | None
+    group: str | None
+
+
 @dataclass(slots=True, eq=False)
 class Due:
     """A response that the client waits for. `answer`: our own, sent in its turn (empty: none is
     due, but the record has its turn); None: the server's is awaited, which
     answers `head` (None: it is a token of SASL, without a header). `request` None: it is the proxy's own, and no record
-    is written. `code`: of our answer, or of our part of one."""
+    is written. `code`: of our answer, or of our part of one. `fetched`: the response is judged again if another policy
+    holds when it begins."""
 
     request: KafkaRequest | None
     head: Head | None
@@ -64,6 +75,7 @@ class Due:
     answer: bytes | None = None
     code: int = 0
     then: Then | None = None
+    fetched: Fetched | None = None
 
     def record(self, now: float, code: int, answered: bool) -> Record | None:
         """Its flow record."""
@@ -88,7 +100,7 @@ def _error_place(key: int, version: int) -> int:
     return 0
 
 
-class Responses:
+class Responses(ABC):
     """The half of a conversation that reads what the server says; it holds what both halves share."""
 
     __slots__ = ("_carried", "_due", "_ended", "_ending", "_held", "_known", "_state", "judge")
@@ -107,6 +119,10 @@ class Responses:
         """Why the connection closes once nothing is due."""
         self._ended = False
         """It was said that it closes."""
+
+    @abstractmethod
+    def _judge_again(self, due: Due, fetched: Fetched) -> None:
+        """The response to a fetch begins under another policy than the one that let it be asked for."""
 
     def _responses(self, data: bytes, end: bool, now: float) -> Sequence[Op]:
         if len(self._due) == 1 and not (self._ending or self._ended or self._carried or self._held or end):
@@ -143,6 +159,8 @@ class Responses:
             return None
         if _START.unpack_from(data, 0) != (len(data) - 4, head.correlation_id):
             return None
+        if due.fetched is not None and due.fetched.judge is not self.judge:
+            return None
         self._due.clear()
         call = KafkaCall(head.correlation_id, True)
         return (Record(due.request, self._code(due, data, 0), due.started, now, call), Pass(len(data)))
@@ -172,6 +190,8 @@ class Responses:
             output.add(Need(least))
             return 0
         size = self._whole(due, data, position)
+        if due.fetched is not None and due.fetched.judge is not self.judge:
+            self._judge_again(due, due.fetched)
         if due.then is not None and available < min(size, due.then.need):
             if due.then.need < ALL:
                 output.add(Need(min(size, due.then.need)))

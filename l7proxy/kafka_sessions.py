@@ -29,12 +29,13 @@ _SHARE = frozenset({"group_id", "member_id", "share_session_epoch"})
 
 class Step(NamedTuple):
     """What becomes of a fetch: it is answered with `lost` (an error code, for this `reason`), or goes on as `outcome`
-    says; `seen` has to be told of its response."""
+    says; `seen` has to be told of its response. `held`: topics of its session that `outcome` does not tell of."""
 
     outcome: Outcome
     lost: int = 0
     reason: str = ""
     seen: Seen | None = None
+    held: frozenset[str] = frozenset()
 
 
 class Sessions:
@@ -131,7 +132,7 @@ class Sessions:
             session.topics |= outcome.topics - refused
             session.refused |= refused
             self._keep(key, session)
-        return Step(outcome, seen=self._watched(key))
+        return Step(outcome, seen=self._watched(key), held=frozenset(session.topics))
 
     def _joined(self, key: tuple[Hashable, ...], topics: frozenset[str], refused: frozenset[str]) -> Seen:
         def seen(error: int, _: int) -> None:

@@ -156,7 +156,7 @@ _TABLE: Mapping[int, Names | Mapping[int, Names]] = {
 }
 """By API key; where versions differ, by the first version. APIs that are not here name nothing."""
 
-_TRIMMED = frozenset({16, 65, 66, 69, 74, 77, 78, 89})
+_TRIMMED = frozenset({16, 65, 66, 69, 74, 77, 89})
 """APIs whose responses name what the request did not, whatever it asked."""
 
 

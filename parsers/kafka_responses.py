@@ -76,12 +76,13 @@ _READS_REFUSED = "The group has described topic(s) that the client is not author
 
 
 def trim(head: Head, response: Tree, refuses: Refuses) -> Tree:
-    """A response that names what the request did not (`kafka_names.Asked.trims`), without what is refused."""
+    """A response that names what the request did not (`kafka_names.Asked.trims`), or that brings records, without what
+    is refused."""
     key = head.api_key
     if key == 9:
         return _offsets(head, response, refuses)
-    if key == 78:
-        return {**response, "responses": [_shared(one, refuses) for one in response["responses"]]}
+    if key in (1, 78):
+        return {**response, "responses": [_withheld(head, one, refuses) for one in response["responses"]]}
     if key in _READ:
         return {**response, "groups": [_described(one, _READ[key], refuses) for one in response["groups"]]}
     if key not in _DROPPED:
@@ -134,12 +135,15 @@ def _described(group: Tree, paths: Sequence[str], refuses: Refuses) -> Tree:
     return {**named, "error_code": TOPIC, "error_message": _READS_REFUSED}
 
 
-def _shared(entry: Tree, refuses: Refuses) -> Tree:
-    """A share session's topics are not named again in each ShareFetch."""
-    if not refuses(Item(topic_id=entry["topic_id"])):
+def _withheld(head: Head, entry: Tree, refuses: Refuses) -> Tree:
+    """A topic's records, or the refusal of each of its partitions."""
+    if not refuses(entry_items(names(head.api_key, head.version), entry)[0]):
         return entry
-    parts = [{"partition_index": one["partition_index"], "error_code": TOPIC} for one in entry["partitions"]]
-    return {**entry, "partitions": parts}
+    refusal = {**denial(head.api_key, head.version).body, "error_code": TOPIC}
+    return {
+        **entry,
+        "partitions": [{"partition_index": one["partition_index"], **refusal} for one in entry["partitions"]],
+    }
 
 
 def _moved_cursor(response: Tree, tree: Tree, refuses: Refuses) -> Tree:
