@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from l7proxy.http1_exchange import Judge
-from l7proxy.kafka_changes import both, completes, learns, question, rewrites, watches
+from l7proxy.kafka_changes import both, completes, learns, lists, question, rewrites, watches
 from l7proxy.kafka_exchange import Names, because, examine, judge_item, unread
 from l7proxy.kafka_known import KafkaKnown, Server
 from l7proxy.kafka_requests import Frame, Requests
@@ -28,14 +28,15 @@ from parsers.kafka import API_VERSIONS, Head, read_head, request, response, unsu
 from parsers.kafka_codec import Malformed, Tree, decode
 from parsers.kafka_denials import CLOSED, TOPIC
 from parsers.kafka_names import Asked, Item, asked
-from parsers.kafka_refusals import refuse
+from parsers.kafka_refusals import page, refuse
 from parsers.kafka_repeat import PRODUCE, repeated
-from parsers.kafka_responses import narrow, trim
+from parsers.kafka_responses import found, narrow, trim
 from parsers.kafka_schema import REQUEST
 from policies.model import L7Protocol
 from policies.verdict import Verdict
 
-UNSUPPORTED_VERSION = 35
+PAGES, UNSUPPORTED_VERSION = 75, 35
+"""DescribeTopicPartitions; an error code."""
 
 
 class KafkaConversation(Requests):
@@ -138,6 +139,8 @@ class KafkaConversation(Requests):
             step = self._sessions.step(head, frame.data, wants, self._names, self.judge)
         else:
             step = Step(examine(head, wants.items, wants.every_topic, self._names, self.judge))
+        if head.api_key == PAGES and wants.every_topic and self._list(head, step, now, output):
+            return False
         self._decide(head, wants, step, frame, now, output)
         return True
 
@@ -163,6 +166,20 @@ class KafkaConversation(Requests):
             self._waits = True
         return bool(ids)
 
+    def _list(self, head: Head, step: Step, now: float, output: Output) -> bool:
+        """Whether the server has to be asked first which topics there are; it is."""
+        if step.outcome.refused or self.judge.audit_only or self._names.listed is not None:
+            return False
+        own, frame = question(head, None)
+        self._due.append(Due(None, own, now, then=lists(own, self._listed)))
+        output.add(Inject(Direction.REQUEST, frame))
+        self._waits = True
+        return True
+
+    def _listed(self, names: list[str]) -> None:
+        self._names.listed = names
+        self._waits = False
+
     def _told(self, names: list[tuple[str, bytes]], codes: dict[bytes, int]) -> None:
         self._names.learn(names)
         self._names.told.update(codes)
@@ -176,13 +193,32 @@ class KafkaConversation(Requests):
             if not refused and asks.decision.verdict is Verdict.FORWARDED:
                 asks = _told_so(asks, unread(reason, self.judge))
             refused = {} if self.judge.audit_only else dict.fromkeys(wants.items, TOPIC)
-        if not refused:
+        page = None if refused else self._page(head, frame)
+        if page is not None:
+            self._turn_to(head, asks, page, frame, now, output)
+        elif not refused:
             self._allow(head, wants, asks, step, frame, now, output)
         elif step.lost:
             frame.ends(output)
             self._due.append(Due(asks, head, now, response(head, {"error_code": step.lost}), step.lost))
         else:
             self._refuse(head, wants, asks, refused, step, frame, now, output)
+
+    def _page(self, head: Head, frame: Frame) -> Tree | None:
+        """Of all topics; None: this is another request, or nothing is to be left out."""
+        listed = self._names.listed
+        if listed is None or self.judge.audit_only:
+            return None
+        tree = decode(head.api_key, head.version, REQUEST, frame.data, head.body, head.end)
+        return page(tree, listed, lambda name: self._refuses(head, Item(name)), self.judge.kafka.max_names)
+
+    def _turn_to(self, head: Head, asks: KafkaRequest, page: Tree, frame: Frame, now: float, output: Output) -> None:
+        frame.ends(output)
+        if not page["topics"]:
+            self._due.append(Due(asks, head, now, response(head, {})))
+            return
+        output.add(Inject(Direction.REQUEST, request(head, frame.data, frame.start + 4, page)))
+        self._due.append(Due(asks, head, now, then=rewrites(head, lambda tree: self._trimmed(head, found(tree)))))
 
     def _allow(
         self, head: Head, wants: Asked, asks: KafkaRequest, step: Step, frame: Frame, now: float, output: Output
@@ -232,16 +268,15 @@ class KafkaConversation(Requests):
 
     def _trimmed(self, head: Head, tree: Tree, group: str | None = None) -> Tree:
         """A response without what the rules in force now refuse; what it names is for this group, if it names none."""
+        return tree if self.judge.audit_only else trim(head, tree, lambda item: self._refuses(head, item, group))
 
-        def refuses(item: Item) -> bool:
-            name = self._names.of(item)
-            if name is None and item.topic_id is not None:
-                return True
-            if group is not None and item.group is None:
-                item = item._replace(group=group)
-            return judge_item(head, item, name, False, self.judge).verdict is Verdict.DROPPED
-
-        return tree if self.judge.audit_only else trim(head, tree, refuses)
+    def _refuses(self, head: Head, item: Item, group: str | None = None) -> bool:
+        name = self._names.of(item)
+        if name is None and item.topic_id is not None:
+            return True
+        if group is not None and item.group is None:
+            item = item._replace(group=group)
+        return judge_item(head, item, name, False, self.judge).verdict is Verdict.DROPPED
 
     def _refuse(
         self,

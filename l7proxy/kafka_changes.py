@@ -9,10 +9,10 @@ from functools import cache
 from l7proxy.kafka_responses import ALL, Then
 from l7proxy.kafka_sessions import FETCH, Seen
 from parsers.kafka import Head, answered, flexible, read_response, response
-from parsers.kafka_codec import Malformed, Tree, decode, encode, put_varint, varint
+from parsers.kafka_codec import Malformed, Tree, decode, encode, put_varint, varint, wanted
 from parsers.kafka_refusals import Split
 from parsers.kafka_responses import complete, learnt
-from parsers.kafka_schema import RESPONSE
+from parsers.kafka_schema import REQUEST, RESPONSE
 
 Change = Callable[[Tree], Tree]
 METADATA, METADATA_VERSION = 3, 12
@@ -93,13 +93,26 @@ def learns(head: Head, ids: list[bytes], told: Callable[[list[tuple[str, bytes]]
     return Then(ALL, make)
 
 
-def question(head: Head, ids: list[bytes]) -> tuple[Head, bytes]:
-    """A request for the names of topics, as the client that sent `head` would make it: its header and its frame."""
-    topics = [{"topic_id": one, "name": None} for one in ids]
+def lists(head: Head, told: Callable[[list[str]], None]) -> Then:
+    """The response to our own question for all topics is for nobody else. `told` gets their names."""
+    reader = wanted(METADATA, METADATA_VERSION, RESPONSE, frozenset({"topics.name"}))
+
+    def make(data: bytes, start: int, stop: int) -> tuple[int, bytes]:
+        _, body = read_response(head, data, start + 4, stop)
+        told([one["name"] for one in reader(data, body, stop)["topics"] if one["name"] is not None])
+        return stop - start, b""
+
+    return Then(ALL, make)
+
+
+def question(head: Head, ids: list[bytes] | None) -> tuple[Head, bytes]:
+    """A request for the names of topics (None: of all), as the client that sent `head` would make it: its header and
+    its frame."""
+    topics = None if ids is None else [{"topic_id": one, "name": None} for one in ids]
     client = None if head.client_id is None else head.client_id.encode()
     size = -1 if client is None else len(client)
     own = _REQUEST_HEAD.pack(METADATA, METADATA_VERSION, head.correlation_id, size) + (client or b"") + b"\0"
-    body = encode(METADATA, METADATA_VERSION, "request", {"topics": topics})
+    body = encode(METADATA, METADATA_VERSION, REQUEST, {"topics": topics})
     made = Head(METADATA, METADATA_VERSION, head.correlation_id, head.client_id, 0, 0)
     return made, _LENGTH.pack(len(own) + len(body)) + own + body
 

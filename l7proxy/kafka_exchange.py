@@ -36,13 +36,15 @@ class Outcome:
 
 
 class Names:
-    """Topic ids of one `server`. `told`: error codes of ids that it was asked for just now and has no name for."""
+    """Topic ids of one `server`. `told`: error codes of ids that it was asked for just now and has no name for.
+    `listed`: the names of all topics, if it was asked for them just now."""
 
-    __slots__ = ("_known", "server", "told")
+    __slots__ = ("_known", "listed", "server", "told")
 
     def __init__(self, known: KafkaKnown, server: Server) -> None:
         self._known, self.server = known, server
         self.told: dict[bytes, int] = {}
+        self.listed: list[str] | None = None
 
     def of(self, item: Item) -> str | None:
         """The name of the topic that an item names; None if it names none, or by an id that is not known."""
@@ -55,6 +57,11 @@ class Names:
         for name, topic_id in pairs:
             if len(name) <= _MAX_NAME:
                 self._known.topics.put((self.server, topic_id), name, 1)
+
+    def forget(self) -> None:
+        """What was said just now holds for one request."""
+        self.told.clear()
+        self.listed = None
 
     def unknown(self, items: Iterable[Item]) -> list[bytes]:
         """Ids that the server may be asked for."""

@@ -167,7 +167,7 @@ class Requests(Responses):
             return True
         if not self._request(frame, now, output):
             return False
-        self._names.told.clear()
+        self._names.forget()
         return True
 
     def _again(self, data: bytes, now: float) -> Sequence[Op] | None:
@@ -282,7 +282,7 @@ class Requests(Responses):
         if large.scan.done:
             self._large, self._state = None, State.FRAMES
             self._read(large, now, output)
-            self._names.told.clear()
+            self._names.forget()
         return size
 
     def _read(self, large: Large, now: float, output: Output) -> None:

@@ -5,7 +5,7 @@ Pure functions on trees (`parsers.kafka_codec`), by the tables `kafka_names` and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -68,6 +68,27 @@ def _from_cursor(tree: Tree, refused: Mapping[Item, Code]) -> Tree:
         return tree
     behind = [entry for entry in tree["topics"] if entry["name"] >= cursor["topic_name"]]
     return {**tree, "topics": behind, "cursor": None}
+
+
+def page(tree: Tree, names: Iterable[str], refuses: Callable[[str], bool], most: int) -> Tree | None:
+    """A DescribeTopicPartitions of all topics there are, by name, without those that are refused: a server would end
+    its page at one of these, and tell its name. The request asks for topics by name, for `most` at once; if there are
+    none left, for none. None: nothing is refused of this page."""
+    cursor, allowed, gone = tree["cursor"], [], False
+    limit = min(max(tree["response_partition_limit"], 1), most)
+    start = "" if cursor is None else cursor["topic_name"]
+    for name in sorted(one for one in names if one >= start):
+        if refuses(name):
+            gone = True
+        else:
+            allowed.append(name)
+        if len(allowed) > limit:
+            break  # a partition each: the page ends before this one, and tells its name
+    if not gone:
+        return None
+    cursor = cursor if start in allowed else None
+    topics = [{"name": name} for name in allowed]
+    return {**tree, "topics": topics, "cursor": cursor, "response_partition_limit": limit}
 
 
 class _Splitter:

@@ -88,8 +88,7 @@ def trim(head: Head, response: Tree, refuses: Refuses) -> Tree:
     if key not in _DROPPED:
         return response
     path, field = _DROPPED[key]
-    tree: Tree = _without(response, path.split("."), lambda entry, scope: refuses(_item(key, entry, field, scope)))
-    return _moved_cursor(response, tree, refuses) if key == 75 else tree
+    return _without(response, path.split("."), lambda entry, scope: refuses(_item(key, entry, field, scope)))
 
 
 def _item(key: int, entry: Tree, field: str, scope: Tree) -> Item:
@@ -146,15 +145,9 @@ def _withheld(head: Head, entry: Tree, refuses: Refuses) -> Tree:
     }
 
 
-def _moved_cursor(response: Tree, tree: Tree, refuses: Refuses) -> Tree:
-    """A cursor at a refused topic that has not begun is moved to the shortest name that is behind the last one here."""
-    cursor = response["next_cursor"]
-    if cursor is None or cursor["partition_index"] or not refuses(Item(cursor["topic_name"])):
-        return tree
-    last = max((one["name"] or "" for one in response["topics"]), default="")
-    name = cursor["topic_name"]
-    short = next((name[:size] for size in range(1, len(name)) if name[:size] > last), name)
-    return {**tree, "next_cursor": {**cursor, "topic_name": short}}
+def found(response: Tree) -> Tree:
+    """A page of topics without what is gone since it was known that they are there."""
+    return {**response, "topics": [one for one in response["topics"] if not one["error_code"]]}
 
 
 # -- what is learnt ------------------------------------------------------------------------------------------------

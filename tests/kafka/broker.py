@@ -77,9 +77,9 @@ class Broker:
                 assert time.monotonic() < end, found
                 time.sleep(0.02)
 
-    def allow(self, user: str, resource: int, name: str = "*") -> None:
-        """Allow a user everything on a resource by its name."""
-        self._acl(user, resource, name, _LITERAL, _ALLOW)
+    def allow(self, user: str, resource: int, name: str = "*", *, prefix: bool = False) -> None:
+        """Allow a user everything on a resource by its name, or on those whose names begin so."""
+        self._acl(user, resource, name, _PREFIXED if prefix else _LITERAL, _ALLOW)
 
     def refuse(self, user: str, resource: int, prefix: str, operation: int = ALL) -> None:
         """Deny a user an operation on resources whose names begin so."""

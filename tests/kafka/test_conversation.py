@@ -184,6 +184,31 @@ def test_all_topics_are_those_that_are_allowed() -> None:
     assert [one["name"] for one in answer(rig.heard()[0], "Metadata", 9, 2)["topics"]] == ["payments"]
 
 
+def test_pages_of_all_topics_name_none_that_is_refused() -> None:
+    rig = Rig().ask(ask("DescribeTopicPartitions", 0, {"response_partition_limit": 2}) + produce("orders", number=2))
+    ((head, tree),) = rig.served()
+    assert (head.api_key, head.version, tree["topics"]) == (3, 12, None) and rig.halves[REQUEST].waiting
+    rig.say(say("Metadata", 12, {"topics": [{"name": name} for name in ("secret-x", "b", "a", "secret-y")]}))
+    (_, tree), (second, _) = rig.served()
+    assert [one["name"] for one in tree["topics"]] == ["a", "b"] and second.correlation_id == 2
+    cursor = {"topic_name": "b", "partition_index": 0}
+    gone = {"name": "b", "error_code": 3}
+    rig.say(say("DescribeTopicPartitions", 0, {"topics": [{"name": "a"}, gone], "next_cursor": cursor}))
+    said = answer(rig.heard()[0], "DescribeTopicPartitions", 0)
+    assert [one["name"] for one in said["topics"]] == ["a"] and said["next_cursor"] == cursor
+    rig.say(produced("orders", number=2))
+    assert [one[:2] for one in rig.told] == [("FORWARDED", "DescribeTopicPartitions"), ("FORWARDED", "Produce")]
+    # Where nothing is left, nothing is asked; and nothing is changed where nothing is refused.
+    rig = Rig().ask(ask("DescribeTopicPartitions", 0, {}))
+    rig.served(), rig.say(say("Metadata", 12, {"topics": [{"name": "secret-x"}]}))
+    assert not rig.served() and answer(rig.heard()[0], "DescribeTopicPartitions", 0)["topics"] == []
+    rig.ask(ask("DescribeTopicPartitions", 0, {})).say(say("Metadata", 12, {"topics": [{"name": "a"}]}))
+    assert rig.server.endswith(ask("DescribeTopicPartitions", 0, {}))
+    assert not Rig(Teller(apis=[75])).ask(ask("DescribeTopicPartitions", 0, {})).server
+    audit = Rig(Teller(audit_only=True)).ask(ask("DescribeTopicPartitions", 0, {}))
+    assert audit.server == ask("DescribeTopicPartitions", 0, {})
+
+
 def test_what_is_refused_in_part_and_trimmed_besides() -> None:
     rig = Rig().ask(ask("DescribeTransactions", 0, {"transactional_ids": ["secret-t", "t"]}))
     states = [{"transactional_id": "t", "topics": [{"topic": "orders"}, {"topic": "secret-x"}]}]

@@ -50,6 +50,11 @@ DIALOGUES: dict[str, Lines] = {
         (RESPONSE, say("ApiVersions", 3, {"api_keys": [{"api_key": 3, "max_version": 99}]})),
         (RESPONSE, say("Metadata", 9, {"topics": TOPICS}, 2)),
     ],
+    "pages": [
+        (REQUEST, ask("DescribeTopicPartitions", 0, {"response_partition_limit": 1}) + produce("orders", number=2)),
+        (RESPONSE, say("Metadata", 12, {"topics": TOPICS})),
+        (RESPONSE, say("DescribeTopicPartitions", 0, {"topics": TOPICS[:1]}) + produced("orders", number=2)),
+    ],
     "session": [
         (REQUEST, fetch("orders")),
         (RESPONSE, fetched("orders", session=5)),

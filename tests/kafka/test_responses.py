@@ -10,7 +10,7 @@ from parsers.kafka import Head
 from parsers.kafka_codec import Tree, encode
 from parsers.kafka_denials import CLOSED
 from parsers.kafka_names import NO_ID, Item
-from parsers.kafka_refusals import CLOSES, Split, code, refuse
+from parsers.kafka_refusals import CLOSES, Split, code, page, refuse
 from parsers.kafka_responses import cluster, complete, learner, learnt, narrow, trim
 from parsers.kafka_schema import APIS, BY_NAME, RESPONSE
 
@@ -295,22 +295,35 @@ def test_records_of_a_share_session_with_a_refused_topic() -> None:
 
 
 @pytest.mark.parametrize(
-    ("listed", "cursor", "moved"),
+    ("cursor", "limit", "asked", "then", "most"),
     [
-        (["a", "b"], "secret", "s"),
-        (["a", "seal"], "secret", "sec"),
-        (["secre"], "secret", "secret"),
-        ([], "secret", "s"),
-        (["a"], "b", "b"),
+        (None, 10, ["a", "b", "c"], None, 10),
+        (None, 1, None, None, 0),
+        (None, 0, None, None, 0),
+        (None, 2, ["a", "b", "c"], None, 2),
+        (None, 2000, ["a", "b", "c"], None, 11),
+        ("a", 10, ["a", "b", "c"], "a", 10),
+        ("b", 10, ["b", "c"], "b", 10),
+        ("bb", 10, ["c"], None, 10),
+        ("c", 10, ["c"], "c", 10),
+        ("d", 10, [], None, 10),
+        ("secret-0", 1, [], None, 1),
+        ("t", 10, None, None, 0),
     ],
 )
-def test_a_cursor_does_not_tell_the_name_of_a_refused_topic(listed: list[str], cursor: str, moved: str) -> None:
-    """It is moved to a name that has the same topics behind it."""
-    tree = {
-        "topics": [{"name": name} for name in listed],
-        "next_cursor": {"topic_name": cursor, "partition_index": 0},
-    }
-    assert trim(head("DescribeTopicPartitions", 0), tree, secret)["next_cursor"]["topic_name"] == moved
+def test_pages_are_asked_for_without_what_is_refused(
+    cursor: str | None, limit: int, asked: list[str] | None, then: str | None, most: int
+) -> None:
+    """So a cursor is never the name of a refused topic."""
+    at = None if cursor is None else {"topic_name": cursor, "partition_index": 1}
+    tree = {"topics": [], "response_partition_limit": limit, "cursor": at}
+    names = ["c", "secret-1", "a", "b", "bsecret", "secret-2"]
+    made = page(tree, names, lambda name: "secret" in name, 11)
+    if asked is None:
+        assert made is None
+        return
+    assert made is not None and [one["name"] for one in made["topics"]] == asked
+    assert made["response_partition_limit"] == most and made["cursor"] == (at if then else None)
 
 
 # -- what is learnt --------------------------------------------------------------------------------------------------

@@ -11,16 +11,22 @@ from typing import Any
 import pytest
 
 from parsers import kafka
+from parsers.facts import KafkaRequest
 from parsers.kafka_codec import decode, encode
 from parsers.kafka_denials import CLOSED
 from parsers.kafka_names import Item, asked
 from parsers.kafka_refusals import refuse
 from parsers.kafka_responses import complete, trim
-from parsers.kafka_schema import APIS, BY_NAME, REQUEST, RESPONSE
+from parsers.kafka_schema import APIS, REQUEST, RESPONSE
+from policies.verdict import L7Decision, Verdict
+from tests.conversations import REQUEST as TO_SERVER
 from tests.kafka import truth
+from tests.kafka.broker import TOPIC as ACL_TOPIC
 from tests.kafka.broker import Broker
 from tests.kafka.cases import FILTERED, SECRET, Case, leaves
 from tests.kafka.mixtures import mixtures
+from tests.kafka.rig import Rig, Teller, ask
+from tests.kafka.rig import answer as response_of
 from tests.kafka.truth import STRICTER, Vector, plain
 from tests.kafka.wire import answer, framed, request
 
@@ -168,26 +174,47 @@ def test_we_refuse_as_a_broker_does_whatever_is_named_together() -> None:
 
 
 @pytest.mark.privileged
-@pytest.mark.parametrize("limit", [1, 2, 3])
-def test_pages_of_all_topics(kafka_acls: Broker, limit: int) -> None:
-    """Page by page, from the first cursor to the last, comes what is not refused."""
-    names = [f"pages-{limit}-{name}" for name in ("a", "secret", "secret-2", "secret-3", "t", "secret-4")]
+def test_pages_of_all_topics(kafka_acls: Broker) -> None:
+    """Page by page, and cursor by cursor, comes what a broker gives to somebody to whom it refuses the same."""
+    names = [f"pages-{name}" for name in ("a", "secret", "secret-2", "secret-3", "t", "secret-4", "u")]
     kafka_acls.create(*names, partitions=2)
-    head = kafka.Head(BY_NAME["describetopicpartitions"].key, 0, 1, None, 0, 0)
-    found, cursor, seen = {}, None, []
-    with kafka_acls.wire() as wire:
-        while True:
+    kafka_acls.allow("bob", ACL_TOPIC, "pages-", prefix=True)
+    kafka_acls.refuse("bob", ACL_TOPIC, "pages-secret")
+    rig = Rig(Pages())
+    with kafka_acls.wire() as wire, kafka_acls.wire("bob") as strict:
+
+        def next_page(limit: int, cursor: dict[str, Any] | None) -> dict[str, Any]:
+            """What both give."""
             tree = {"topics": [], "response_partition_limit": limit, "cursor": cursor}
-            page = trim(head, wire.ask(head.api_key, 0, tree), lambda item: "secret" in (item.topic or ""))
-            for row in page["topics"]:
-                found[row["name"]] = found.get(row["name"], 0) + len(row["partitions"])
-            cursor = page["next_cursor"]
-            if cursor is None:
-                break
-            assert (cursor["topic_name"], cursor["partition_index"]) not in seen
-            seen.append((cursor["topic_name"], cursor["partition_index"]))
-    assert {name: count for name, count in found.items() if name in names} == {names[0]: 2, names[4]: 2}
-    assert not any("secret" in name for name in found)
+            rig.ask(ask("DescribeTopicPartitions", 0, tree))
+            while frames := rig.frames(TO_SERVER):
+                for frame in frames:
+                    wire.put(frame)
+                    rig.say(framed(wire.receive()))
+            (told,) = rig.heard()
+            page = response_of(told, "DescribeTopicPartitions", 0)
+            assert page == strict.ask("DescribeTopicPartitions", 0, tree)
+            return page
+
+        for limit in (1, 2, 3, 2000):
+            page = next_page(limit, None)
+            found = [row["name"] for row in page["topics"]]
+            while page["next_cursor"] is not None and len(found) < 100:
+                page = next_page(limit, page["next_cursor"])
+                found += [row["name"] for row in page["topics"]]
+            assert list(dict.fromkeys(found)) == ["pages-a", "pages-t", "pages-u"]
+        for start in ("pages-secret", "pages-r", "pages-t", "zzz", ""):
+            next_page(2000, {"topic_name": start, "partition_index": 1})
+    assert {verdict for verdict, *_ in rig.told} == {"FORWARDED"}
+
+
+class Pages(Teller):
+    """Allows pages, but no secret ones."""
+
+    def judge(self, request: KafkaRequest) -> L7Decision:
+        name = request.topic
+        allowed = name is None or (name.startswith("pages-") and not name.startswith("pages-secret"))
+        return L7Decision(Verdict.FORWARDED if allowed else Verdict.DROPPED, None, "")
 
 
 @pytest.mark.privileged
