@@ -290,7 +290,7 @@ class KafkaConversation(Requests):
         output: Output,
     ) -> None:
         """Answer it, or have the server answer the rest of it."""
-        tree = decode(head.api_key, head.version, REQUEST, frame.data, head.body, head.end, rest=True)
+        tree = decode(head.api_key, head.version, REQUEST, frame.data, head.body, head.end)
         if wants.session is not None:
             # Without a session each fetch names all topics, and hears of those that are refused.
             tree |= {"session_id": 0, "session_epoch": -1, "forgotten_topics_data": []}

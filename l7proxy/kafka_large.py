@@ -48,8 +48,8 @@ class Large:
         if size > self.left:
             raise Malformed(position, "a request goes on behind its end")
         self.left -= size
-        if self.scan.done:
-            size, self.left = size + self.left, 0  # nobody looks at what stands behind the message
+        if self.scan.done and self.left:
+            raise Malformed(position + size, f"{self.left} bytes behind the end of the message")
         if self.scan.partitions > _MOST_PARTITIONS:
             raise Malformed(position, f"a request with more than {_MOST_PARTITIONS} partitions, too large to be held")
         return size

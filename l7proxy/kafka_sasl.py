@@ -38,7 +38,7 @@ class Sasl:
 
     def shakes(self, head: Head, data: bytes, told: Callable[[], None]) -> Then:
         """What to do with the response to this SaslHandshake. `told` is called when it has come."""
-        mechanism = decode(HANDSHAKE, head.version, REQUEST, data, head.body, head.end, rest=True)["mechanism"]
+        mechanism = decode(HANDSHAKE, head.version, REQUEST, data, head.body, head.end)["mechanism"]
 
         def make(data: bytes, start: int, stop: int) -> None:
             told()

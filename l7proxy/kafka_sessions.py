@@ -113,7 +113,7 @@ class Sessions:
     # -- of share groups -----------------------------------------------------------------------------------------
 
     def _share(self, head: Head, data: bytes, asked: Asked, names: Names, judge: Judge) -> Step:
-        tree = wanted(SHARE_FETCH, head.version, REQUEST, _SHARE, rest=True)(data, head.body, head.end)
+        tree = wanted(SHARE_FETCH, head.version, REQUEST, _SHARE)(data, head.body, head.end)
         key = (self._server, tree["group_id"], tree["member_id"])
         outcome = examine(head, asked.items, False, names, judge)
         refused = frozenset(name for item in outcome.refused if (name := names.of(item)) is not None)

@@ -15,6 +15,13 @@ from parsers.kafka_codec import Malformed, encode, text, varint
 from parsers.kafka_schema import APIS, REQUEST, RESPONSE
 
 API_VERSIONS = 18
+_METADATA = 3
+_OLD = {b"\0\0\0\0\0\0\0\0": 3, b"\0\0\0\0\1\0\0\0": 1}
+_NEW = {b"\0\0\0\0\0\0\0": 3, b"\0\0\0\0\1\0\0": 3}
+_ALL_TOPICS: Mapping[int, Mapping[bytes, int]] = {9: _OLD, 10: _OLD, 11: _NEW, 12: _NEW, 13: _NEW}
+"""By version of Metadata, the only messages of which a part may stand behind what a broker reads, and how many bytes
+that is: librdkafka (2.16 too) asks so for all topics. It writes "no array" in four bytes, as in earlier versions, where
+one is due. Both ways to read it ask for the same (https://github.com/confluentinc/librdkafka/issues/5049)."""
 _HEAD = struct.Struct(">hhih")
 _LENGTH = struct.Struct(">i")
 _UNSUPPORTED = (35).to_bytes(2, "big")
@@ -54,6 +61,8 @@ def read_head(data: bytes, start: int, end: int) -> Head:
         raise Malformed(place - 2, "a negative length")
     if flexible(key, version):
         place = _skip_tags(data, place, end)
+        if key == _METADATA and end - place <= 8:
+            end -= _ALL_TOPICS.get(version, {}).get(data[place:end], 0)
     return Head(key, version, correlation, client, place, end)
 
 

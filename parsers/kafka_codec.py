@@ -2,8 +2,7 @@
 
 A structure is a dict by field names; strings are `str` (not UTF-8: see `text`), UUIDs and bytes `bytes`, arrays lists;
 tagged fields are there if they were sent. What no table knows among the tagged is kept under `TAGS` and written again.
-Reading is strict: lengths within what is there, no longer varints than needed, nothing behind the end (but of requests:
-brokers do not look there, and librdkafka puts something there).
+Reading is strict: lengths within what is there, no longer varints than needed, nothing behind the end.
 
 See https://kafka.apache.org/protocol.html#protocol_types and KIP-482.
 """
@@ -47,10 +46,9 @@ class Malformed(Exception):
         self.offset = offset
 
 
-def decode(key: int, version: int, kind: str, data: bytes, start: int, end: int, *, rest: bool = False) -> Tree:
-    """All of `data` from `start` to `end` as one message; with `rest`, something may stand behind it. Raises Malformed;
-    KeyError for an unknown version."""
-    return wanted(key, version, kind, None, rest=rest)(data, start, end)
+def decode(key: int, version: int, kind: str, data: bytes, start: int, end: int) -> Tree:
+    """All of `data` from `start` to `end` as one message. Raises Malformed; KeyError for an unknown version."""
+    return wanted(key, version, kind, None)(data, start, end)
 
 
 def encode(key: int, version: int, kind: str, tree: Mapping[str, Any]) -> bytes:
@@ -61,11 +59,9 @@ def encode(key: int, version: int, kind: str, tree: Mapping[str, Any]) -> bytes:
 
 
 @cache
-def wanted(
-    key: int, version: int, kind: str, paths: frozenset[str] | None, *, rest: bool = False
-) -> Callable[[bytes, int, int], Tree]:
+def wanted(key: int, version: int, kind: str, paths: frozenset[str] | None) -> Callable[[bytes, int, int], Tree]:
     """A reader that keeps these fields alone (``topics.name``; None: all) and checks and passes over the others, of
-    `MOST_WANTED` entries at most unless it keeps all. With `rest` something may stand behind the message."""
+    `MOST_WANTED` entries at most unless it keeps all."""
     table = message(key, version, kind)
     read = _structure(table.fields, table.flexible, paths, "")
 
@@ -73,7 +69,7 @@ def wanted(
         tree: Tree
         _wanted[0] = 0
         tree, place = read(data, start, end)
-        if place != end and not rest:
+        if place != end:
             raise Malformed(place, f"{end - place} bytes behind the end of the message")
         return tree
 

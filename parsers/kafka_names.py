@@ -198,7 +198,7 @@ def _row(key: int, version: int) -> tuple[Names, Callable[[bytes, int, int], Tre
     paths = {prefix + row.group, prefix + row.txn, f"{entry}{row.field}", f"{entry}topic_id", *row.paths, *row.more}
     if not row.field:
         paths.add(entry[:-1])
-    return row, wanted(key, version, REQUEST, frozenset(paths - {"", prefix, "."}), rest=True)
+    return row, wanted(key, version, REQUEST, frozenset(paths - {"", prefix, "."}))
 
 
 def scopes(row: Names, tree: Tree) -> Sequence[Tree]:

@@ -33,7 +33,7 @@ def repeated(data: bytes, start: int, stop: int) -> bytes | None:
         behind = (_compact if data[start + 7] >= _FLEXIBLE else _classic)(data, head, count, stop)
     except (IndexError, struct.error, Malformed):
         return None
-    return _common(data, start, head) if 0 < behind <= stop else None
+    return _common(data, start, head) if behind == stop else None
 
 
 def begins(data: bytes, start: int, stop: int) -> bytes | None:

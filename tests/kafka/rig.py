@@ -151,10 +151,10 @@ def framed(payload: bytes) -> bytes:
     return struct.pack(">i", len(payload)) + payload
 
 
-def parse(frame: bytes, *, rest: bool = False) -> tuple[Head, dict[str, Any]]:
+def parse(frame: bytes) -> tuple[Head, dict[str, Any]]:
     """A request."""
     head = read_head(frame, 4, len(frame))
-    return head, decode(head.api_key, head.version, ASKED, frame, head.body, len(frame), rest=rest)
+    return head, decode(head.api_key, head.version, ASKED, frame, head.body, head.end)
 
 
 def answer(frame: bytes, api: str, version: int, number: int = 1) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def test_any_bytes_are_split_or_malformed(data: st.DataObject, body: bytes) -> N
         found = asked(head, frame)
     except Malformed:
         return
-    tree = decode(key, version, REQUEST, frame, head.body, head.end, rest=True)
+    tree = decode(key, version, REQUEST, frame, head.body, head.end)
     split = refuse(head, tree, {item: code(head, item) for item in found.items})
     if split.answer is not None:
         again(head, split.answer)

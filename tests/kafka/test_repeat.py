@@ -47,6 +47,7 @@ def test_what_comes_again_is_known_by_all_but_records_and_correlation_id(version
     assert first is not None
     for other in (one(version, 10, number=77), one(version, 0), one(version, 127), one(version, 20_000)):
         assert repeated(b"before" + other + b"behind", 6, 6 + len(other)) == first
+        assert repeated(other + b"\0", 0, len(other) + 1) is None
     for other in (one(version, 10, 10), one(version, 10, acks=0), one(version, 10, transactional_id="t")):
         assert repeated(other, 0, len(other)) not in (None, first)
 
