@@ -29,6 +29,7 @@ _JAVA = (
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-Xshare:auto",
+    "-Djdk.net.hosts.file=/etc/hosts",  # or each login would wait for a name of an address that has none
     "-Dorg.slf4j.simpleLogger.log.kafka.authorizer.logger=warn",  # not a line for each refusal
     "-cp",
     f"{_BUILD}/lib/*",

@@ -105,8 +105,15 @@ class Wire:
 
     def receive(self) -> bytes:
         """The next response, without its length. Raises Closed; TimeoutError; AssertionError for a bad length."""
+        found = self.receive_any()
+        assert len(found) >= 4, found
+        return found
+
+    def receive_any(self) -> bytes:
+        """The next frame, without its length; behind a SaslHandshake of version 0 it is a token, perhaps empty. Raises
+        Closed; TimeoutError; AssertionError for a bad length."""
         (size,) = struct.unpack(">i", self._exactly(4))
-        assert 4 <= size < _LONGEST, size
+        assert 0 <= size < _LONGEST, size
         return self._exactly(size)
 
     def silent(self, seconds: float) -> bool:

@@ -55,9 +55,10 @@ class Net:
     front: Pod
     broker: Broker
 
-    def run(self, client: str, scenario: str, name: str = "") -> Any:
-        """What a scenario of a client gives."""
-        done = self.lab.run(self.front.ns, argv(self.broker, client, scenario, name), timeout=150, check=False)
+    def run(self, client: str, scenario: str, name: str = "", *, user: str | None = None) -> Any:
+        """What a scenario of a client gives; with a user it logs in."""
+        words = argv(self.broker, client, scenario, name, user=user)
+        done = self.lab.run(self.front.ns, words, timeout=150, check=False)
         assert done.returncode == 0, f"{done.stderr}{self.node.output.read_text()}{self.records()[-9:]}"
         return json.loads(done.stdout.splitlines()[-1])
 
@@ -71,9 +72,9 @@ class Net:
             finally:
                 process.kill()
 
-    def wire(self, pod: Pod | None = None) -> Wire:
-        """A connection of a pod's own through l7proxy."""
-        return Wire(self.broker.address, namespace=(pod or self.front).ns)
+    def wire(self, *, sasl: bool = False) -> Wire:
+        """A connection of our own through l7proxy, perhaps to where one has to log in."""
+        return Wire(self.broker.sasl if sasl else self.broker.address, namespace=self.front.ns)
 
     def rules(self, *rules: dict[str, Any], mode: str = "enforce") -> None:
         """Replace the policy."""
@@ -101,13 +102,13 @@ def _told(flow: dict[str, Any]) -> dict[str, Any]:
 
 
 def kafka_policy(running: Broker, rules: Sequence[dict[str, Any]] = RULES, *, mode: str = "enforce") -> str:
-    """The rules on the broker's port, for clients in front."""
+    """The rules on the broker's ports, for clients in front."""
     return policy("kafka", "kafka", {"l7proxy.io/mode": mode}, ingress=[kafka_ingress(running, "front", rules)])
 
 
 def kafka_ingress(running: Broker, app: str, rules: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What clients of one app may do."""
-    ports = [{"port": str(running.address[1]), "protocol": "TCP"}]
+    ports = [{"port": str(port), "protocol": "TCP"} for _, port in (running.address, running.sasl)]
     return {**from_app(app), "toPorts": [{"ports": ports, "rules": {"kafka": list(rules)}}]}
 
 
@@ -155,11 +156,12 @@ def let_share(running: Broker) -> None:
 
 
 @contextmanager
-def net(**config: Any) -> Iterator[Net]:
-    """All of it."""
+def net(family: int = 4, **config: Any) -> Iterator[Net]:
+    """All of it, the broker at an address of this family."""
     with Lab() as lab:
         front, pod = lab.pod("front"), lab.pod("kafka")
-        with broker(namespace=pod.ns, host=pod.v4, settings=_SETTINGS) as running:
+        host = pod.v4 if family == 4 else pod.v6
+        with broker(namespace=pod.ns, host=host, settings=_SETTINGS) as running:
             node = lab.start_l7proxy(kafka_policy(running), **config)
             try:
                 yield Net(lab, node, front, running)
