@@ -49,14 +49,15 @@ _MEMBERS = _keys(
 )
 _PRODUCERS = _keys("InitProducerId AddOffsetsToTxn EndTxn")
 ROLES: Mapping[KafkaRole, frozenset[int]] = {
-    KafkaRole.PRODUCE: _AROUND | _PRODUCERS | _keys("Produce AddPartitionsToTxn"),
+    KafkaRole.PRODUCE: _AROUND | _PRODUCERS | _keys("Produce AddPartitionsToTxn ListOffsets"),
     KafkaRole.CONSUME: _AROUND
     | _MEMBERS
     | _keys("Fetch ListOffsets OffsetForLeaderEpoch OffsetCommit TxnOffsetCommit OffsetFetch")
     | _keys("ShareFetch ShareAcknowledge"),
 }
 """What an allow rule with a role allows; a deny rule refuses what of it the other role has no need of. TxnOffsetCommit
-names the topics that were read."""
+names the topics that were read. To Kafka's ACLs too whoever may write to a topic may ask for its offsets: consumers
+in Python that are refused them ask again for ever, and never come to a Fetch, whose refusal they tell."""
 BASE = _AROUND | _MEMBERS | _PRODUCERS
 """What clients need around the requests that name something."""
 ADMINISTRATION = _keys(

@@ -231,6 +231,7 @@ def test_a_denied_role_leaves_what_the_other_needs() -> None:
         for key in ROLES[KafkaRole.PRODUCE] & ROLES[KafkaRole.CONSUME]:
             assert not denies(rule(role=role), ask(APIS[key].name)), APIS[key].name
     assert not denies(rule(role="produce", topics=("a",)), ask("Metadata", topic="a"))
+    assert not denies(rule(role="consume", topics=("a",)), ask("ListOffsets", topic="a"))
 
 
 def test_all_that_a_deny_rule_asks_about_must_be_named() -> None:

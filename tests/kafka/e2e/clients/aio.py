@@ -45,8 +45,6 @@ async def _read(bootstrap: str, topics: list[str], count: int, group: str | None
         await consumer.start()
         if group is None:
             consumer.assign([TopicPartition(topic, 0) for topic in topics])
-            for topic in topics:
-                consumer.seek(TopicPartition(topic, 0), 0)
         else:
             consumer.subscribe(topics)
         while len(found) < count:

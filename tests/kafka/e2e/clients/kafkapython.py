@@ -43,8 +43,6 @@ def _read(bootstrap: str, topics: list[str], count: int, group: str | None, **ke
     )
     if group is None:
         consumer.assign([TopicPartition(topic, 0) for topic in topics])
-        for topic in topics:
-            consumer.seek(TopicPartition(topic, 0), 0)
     else:
         consumer.subscribe(topics)
     found: set[str] = set()
