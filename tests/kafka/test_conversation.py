@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from l7proxy.ops import Pass, Record
+from parsers.facts import KafkaRequest
 from parsers.options import KafkaOptions
 from tests.conversations import REQUEST
 from tests.kafka.rig import Rig, Teller, answer, ask, fetch, fetched, framed, parse, produce, produced, say
@@ -233,6 +234,12 @@ def test_pages_of_all_topics_name_none_that_is_refused() -> None:
     assert not Rig(Teller(apis=[75])).ask(ask("DescribeTopicPartitions", 0, {})).server
     audit = Rig(Teller(audit_only=True)).ask(ask("DescribeTopicPartitions", 0, {}))
     assert audit.server == ask("DescribeTopicPartitions", 0, {})
+
+
+def test_a_request_about_every_topic_is_judged_as_one() -> None:
+    """ElectLeaders acts on all of them, so no rule about some may allow it."""
+    rig = Rig().ask(ask("ElectLeaders", 2, {"topic_partitions": None}))
+    assert rig.judge.judged == [KafkaRequest(43, 2, "shop", every_topic=True)]
 
 
 def test_what_is_refused_in_part_and_trimmed_besides() -> None:
