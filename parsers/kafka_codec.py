@@ -20,8 +20,7 @@ TAGS = "_tags"
 """The key of unknown tagged fields: a list of (tag, bytes)."""
 MOST_WANTED = 100_000
 """Entries that a reader of a few fields keeps: a tenth of a second's work, for which others would have to wait."""
-_wanted = [0]
-"""How many of them the reader that is at work has seen."""
+_wanted = [0]  # how many of them the reader that is at work has seen
 Tree: TypeAlias = dict[str, Any]
 Reader: TypeAlias = Callable[[bytes, int, int], tuple[Any, int]]
 Writer: TypeAlias = Callable[[Any, bytearray], None]
@@ -52,7 +51,8 @@ def decode(key: int, version: int, kind: str, data: bytes, start: int, end: int)
 
 
 def encode(key: int, version: int, kind: str, tree: Mapping[str, Any]) -> bytes:
-    """The bytes of a message. Fields that are left out are written as zero, empty, or null where that may be."""
+    """The bytes of a message. Fields that are left out are written as zero, empty, or null where that may be, and those
+    of other versions alone not at all. Raises KeyError for what no version has."""
     out = bytearray()
     _writer(message(key, version, kind))(tree, out)
     return bytes(out)
@@ -299,14 +299,18 @@ def _nullable(inner: Reader) -> Reader:
 
 @cache
 def _writer(table: Message) -> Writer:
-    return _put_structure(table.fields, table.flexible)
+    return _put_structure(table.fields, table.names, table.flexible)
 
 
-def _put_structure(fields: Sequence[Field], flexible: bool) -> Writer:
+def _put_structure(fields: Sequence[Field], names: frozenset[str], flexible: bool) -> Writer:
     plain = [(field.name, _put(field, flexible)) for field in fields if field.tag is None]
     tagged = sorted((field.tag, field.name, _put(field, flexible)) for field in fields if field.tag is not None)
 
+    known = names | {TAGS}
+
     def write(tree: Mapping[str, Any], out: bytearray) -> None:
+        if not tree.keys() <= known:
+            raise KeyError(f"no fields are called {sorted(tree.keys() - known)}")
         for name, one in plain:
             one(tree.get(name), out)
         if flexible:
@@ -332,10 +336,10 @@ def _put_tags(tree: Mapping[str, Any], known: Iterable[tuple[int, str, Writer]],
 def _put(field: Field, flexible: bool) -> Writer:
     kind = field.kind
     if kind == "{}":
-        inner = _put_structure(field.fields, flexible)
+        inner = _put_structure(field.fields, field.names, flexible)
         return _put_nullable(inner) if field.null else lambda tree, out: inner(tree or {}, out)
     if kind == "[]":
-        return _put_array(_put_structure(field.fields, flexible), flexible, field.null)
+        return _put_array(_put_structure(field.fields, field.names, flexible), flexible, field.null)
     if kind.startswith("[]"):
         return _put_array(_put_scalar(kind[2:], flexible, False), flexible, field.null)
     return _put_scalar(kind, flexible, field.null)

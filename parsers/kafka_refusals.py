@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeAlias
 
 from parsers.kafka import Head
 from parsers.kafka_codec import Tree
 from parsers.kafka_denials import CLOSED, CLUSTER, GROUP, INVALID, OWN, TEXTS, TOPIC, TRANSACTION, Denial, denial
 from parsers.kafka_names import NO_ID, Item, Names, entries, entry_items, names, scopes
+from parsers.kafka_schema import RESPONSE, Field, Message, message
 
 Code: TypeAlias = int
 _NAMING = ("name", "topic", "topic_name", "topic_id", "resource_type", "resource_name", "entity", "user")
@@ -91,6 +93,18 @@ def page(tree: Tree, names: Iterable[str], refuses: Callable[[str], bool], most:
     return {**tree, "topics": topics, "cursor": cursor, "response_partition_limit": limit}
 
 
+@cache
+def _known(key: int, version: int) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """What fields are called (in any version) at the top of a response, in a refused entry and beside its code."""
+    table, response = denial(key, version), message(key, version, RESPONSE)
+    entry = _within(_within(response, table.scope), table.array)
+    return response.names, entry.names, _within(entry, table.answers.partition(".")[0]).names
+
+
+def _within(structure: Message | Field, name: str) -> Message | Field:
+    return next(field for field in structure.fields if field.name == name) if name else structure
+
+
 class _Splitter:
     """One request that is refused in part or as a whole."""
 
@@ -100,6 +114,7 @@ class _Splitter:
         self.table = table
         self.tree = tree
         self.refused = refused
+        self.top, self.entry, self.part = _known(head.api_key, head.version)
 
     def split(self) -> Split:
         table = self.table
@@ -117,7 +132,7 @@ class _Splitter:
     # -- all of it ---------------------------------------------------------------------------------------------
 
     def _top(self, code: Code) -> Tree:
-        return {**self.table.head, "error_code": code, "error_message": self._text(code)}
+        return {**self.table.head, **self._error(code, self.top)}
 
     def _whole(self, code: Code) -> Tree:
         """Every entry gets the code; or, by `others`, each its own."""
@@ -129,7 +144,7 @@ class _Splitter:
                 found.append(self._entry(entry, own or 0))
             answers.append((scope, found))
         tree = self._answer(answers)
-        return {**tree, "error_code": code, "error_message": self._text(code)} if self.table.top else tree
+        return {**tree, **self._error(code, self.top)} if self.table.top else tree
 
     def _scopes(self) -> Sequence[Tree]:
         return (self.tree,) if self.table.each else scopes(self.row, self.tree)
@@ -197,9 +212,9 @@ class _Splitter:
         table = self.table
         if table.scope:
             field = self.row.group if table.scope == "groups" else "producer_id"
+            own = (field, "error_code")
             inner = [
-                {field: scope[field], table.array: some, "error_code": scope.get("error_code", 0)}
-                for scope, some in found
+                {**{name: scope[name] for name in own if name in scope}, table.array: some} for scope, some in found
             ]
             return {**table.head, table.scope: inner}
         some = [entry for _, one in found for entry in one]
@@ -208,7 +223,7 @@ class _Splitter:
     def _entry(self, entry: Any, code: Code) -> Tree:
         table = self.table
         named = {table.name or self.row.field or "name": entry} if isinstance(entry, str) else self._naming(entry)
-        error = {**table.body, table.error: code, "error_message": self._text(code)}
+        error = {**table.body, **self._error(code, self.part)}
         if table.twice == "refused" and named.get("name") is not None and named.get("topic_id", NO_ID) != NO_ID:
             error |= {"error_code": INVALID, "error_message": "You may not specify both topic name and topic id."}
         if not table.parts:
@@ -218,12 +233,16 @@ class _Splitter:
         return {**named, answers: [{index: part[field] if field else part, **error} for part in entry[array]]}
 
     def _naming(self, entry: Tree) -> Tree:
-        named = {key: value for key, value in entry.items() if key in _NAMING}
         if self.table.name:
-            return {self.table.name: named["name"]}
+            return {self.table.name: entry["name"]}
+        named = {key: value for key, value in entry.items() if key in _NAMING and key in self.entry}
         if not self.row.both and named.get("topic_id", NO_ID) != NO_ID:
             named.pop("name", None)  # the id decides, and the name that it has is not told
         return named
+
+    def _error(self, code: Code, known: frozenset[str]) -> Tree:
+        error = {self.table.error: code, "error_code": code, "error_message": self._text(code)}
+        return {field: value for field, value in error.items() if field in known}
 
     def _text(self, code: Code) -> str | None:
         own = self.table.text == OWN or (self.table.text == "" and code == CLUSTER)

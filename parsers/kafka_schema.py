@@ -20,23 +20,26 @@ _FILE = Path(__file__).with_name("kafka_messages.json")
 class Field:
     """One field of one version. `kind`: int8, int16, int32, int64, uint16, float64, bool, uuid, string, bytes,
     records, ``{}`` (a structure), ``[]`` (of structures), or ``[]`` and a kind. `tag`: it stands among the tagged
-    fields (KIP-482). `fields` are those of the structure."""
+    fields (KIP-482). `fields` are those of the structure, `names` what they are called in all versions."""
 
     name: str
     kind: str
     null: bool = False
     tag: int | None = None
     fields: tuple[Field, ...] = ()
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of one version. `flexible`: compact lengths, and tagged fields behind every structure."""
+    """One message of one version. `flexible`: compact lengths, and tagged fields behind every structure. `names`: what
+    its fields are called in all versions."""
 
     api: int
     version: int
     flexible: bool
     fields: tuple[Field, ...]
+    names: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,11 @@ def message(key: int, version: int, kind: str) -> Message:
     if not low <= version <= high:
         raise KeyError((key, version, kind))
     flexible = table["flexible"] is not None and version >= table["flexible"]
-    return Message(key, version, flexible, _fields(table["fields"], version))
+    return Message(key, version, flexible, _fields(table["fields"], version), _names(table["fields"]))
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    return frozenset(row["name"] for row in rows)
 
 
 def _fields(rows: Sequence[Mapping[str, Any]], version: int) -> tuple[Field, ...]:
@@ -93,7 +100,8 @@ def _fields(rows: Sequence[Mapping[str, Any]], version: int) -> tuple[Field, ...
 def _field(row: Mapping[str, Any], version: int) -> Field:
     tag = row["tag"] if _among(row.get("tagged"), version) else None
     null = _among(row.get("null"), version)
-    return Field(row["name"], row["type"], null, tag, _fields(row.get("fields", ()), version))
+    rows = row.get("fields", ())
+    return Field(row["name"], row["type"], null, tag, _fields(rows, version), _names(rows))
 
 
 def _among(versions: Sequence[int] | None, version: int) -> bool:

@@ -192,3 +192,12 @@ def test_varints(value: int) -> None:
     assert varint(bytes(out), 0, len(out)) == (value, len(out))
     with pytest.raises(Malformed):
         varint(bytes(out[:-1]) + bytes([out[-1] | 0x80, 0]), 0, len(out) + 1)
+
+
+def test_fields_that_no_version_has_are_no_fields() -> None:
+    """A slip of the pen would write nothing, and nobody would know."""
+    assert encode(0, 3, "request", {"transactional_id": None, "topic_data": []}) == encode(0, 3, "request", {})
+    assert encode(1, 4, "request", {"session_id": 7}) == encode(1, 4, "request", {}), "of a later version"
+    for tree in ({"topics": []}, {"topic_data": [{"topic": "a"}]}, {"topic_data": [{"partition_data": [{"nr": 1}]}]}):
+        with pytest.raises(KeyError, match="no fields are called"):
+            encode(0, 3, "request", tree)

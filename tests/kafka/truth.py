@@ -305,9 +305,9 @@ def _join(wire: Wire, kind: str, group: str, topics: list[str] | None) -> None:
         "member_id": asked.MEMBER,
         "member_epoch": 0 if topics else -1,
         "subscribed_topic_names": topics,
-        "rebalance_timeout": 60000,
-        "topic_partitions": [],
     }
+    if kind == "ConsumerGroup":
+        tree |= {"rebalance_timeout": 60000, "topic_partitions": []}
     _settle(lambda: int(wire.ask(f"{kind}Heartbeat", 1, tree)["error_code"]))
 
 
