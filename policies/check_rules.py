@@ -55,6 +55,7 @@ def rule_problems(policies: Sequence[Policy]) -> Iterator[Problem]:
         if grant.entry is not None:
             yield from _remarks(grant.entry, grant.rule.deny)
     yield from _clashing(grants)
+    yield from _clashing_ends(grants)
     yield from _opened(grants)
     yield from _denied(grants)
     yield from _shadowed(grants)
@@ -159,6 +160,57 @@ def _clashing(grants: Sequence[_Grant]) -> Iterator[Problem]:
             if shared and pair not in told:
                 told.add(pair)
                 yield problem(grant.ref, clash(one, two), "error")
+
+
+def _clashing_ends(grants: Sequence[_Grant]) -> Iterator[Problem]:
+    """Entries for what some send that others, who are sent it, take for another protocol: `policies.decision.judging`
+    then refuses everything. One is told for each entry of a sender."""
+    takers: dict[object, list[_Grant]] = defaultdict(list)
+    senders: list[_Grant] = []
+    for grant in grants:
+        closed = grant.rule.deny or grant.rule.direction in grant.policy.default_deny
+        if grant.entry is None or grant.entry.protocol is None or grant.policy.audit or not closed:
+            continue
+        if grant.rule.direction is TrafficDirection.EGRESS:
+            senders.append(grant)
+            continue
+        for key in {_port_key(port) for port in grant.ports}:
+            takers[key].append(grant)
+    for grant in senders:
+        keys = takers if _EVERY in map(_port_key, grant.ports) else {_EVERY, *map(_port_key, grant.ports)}
+        some = (other for key in keys for other in takers.get(key, ()))
+        other = next((one for one in some if _clash_as_ends(grant, one)), None)
+        if other is not None:
+            yield problem(grant.ref, clash(_entry(grant), _entry(other)), "error")
+
+
+_EVERY = "every port"
+
+
+def _port_key(port: Port) -> object:
+    """What two matches of a single port have in common if they meet."""
+    return port.low if port.name is None and port.low == port.high else port.name or _EVERY
+
+
+def _clash_as_ends(sender: _Grant, taker: _Grant) -> bool:
+    """Whether the text of both shows that they hold the same flows, and they are for different protocols."""
+    if _entry(sender).protocol is _entry(taker).protocol or not _meet(sender, taker):
+        return False
+    return _reaches(sender.rule, taker.policy.selector) and _reaches(taker.rule, sender.policy.selector)
+
+
+def _reaches(rule: Rule, end: Selector) -> bool:
+    """Whether a rule's peers are all that `end` selects, or some of it."""
+    if not all(selector_covers(one, end) for one in rule.requires):
+        return False
+    return rule.peers is None or any(
+        peer_covers(peer, end) or (isinstance(peer, Selector) and selector_covers(end, peer)) for peer in rule.peers
+    )
+
+
+def _entry(grant: _Grant) -> PortRule:
+    assert grant.entry is not None  # noqa: S101 -- only such are asked about
+    return grant.entry
 
 
 def _meet(one: _Grant, other: _Grant) -> bool:
