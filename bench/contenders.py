@@ -120,10 +120,14 @@ def haproxy(road: Road, rules: Rules, port: int, *, large: bool = False) -> Cont
     return proxy("HAProxy" + LARGE * large, road, ["haproxy", "-db", "-f", str(config)], port)
 
 
-def nginx(road: Road, rules: Rules, port: int, *, large: bool = False) -> Contender:
-    """nginx, one worker; `large`: with large buffers."""
+def nginx(road: Road, rules: Rules, port: int, *, large: bool = False, upgrade: bool = False) -> Contender:
+    """nginx, one worker; `large`: with large buffers; `upgrade`: for WebSockets, and nothing else."""
     buffers = "  proxy_buffer_size 64k; proxy_buffers 8 128k; proxy_busy_buffers_size 256k;" if large else ""
+    connection = '  proxy_set_header Connection "";'
+    if upgrade:
+        connection = "  proxy_set_header Connection upgrade; proxy_set_header Upgrade $http_upgrade;"
     values = {"LISTEN": colon((road.proxy_host, port)), "RULES": for_nginx(rules), "BUFFERS": buffers}
+    values["CONNECTION"] = connection
     config = fill("nginx.conf", road, f"nginx-{port}", values)
     return proxy("nginx" + LARGE * large, road, nginx_command(road, config), port)
 

@@ -7,14 +7,16 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench import load
-from bench.contenders import Contender, Road, direct, l7proxy, pods
+from bench.contenders import PEERS, Contender, Road, direct, l7proxy, nginx, pods
 from bench.report import WEBSOCKET
 from bench.rules import SMALL, rules
-from bench.suite import FEW, Phase, Suite, Turns
+from bench.suite import FEW, Phase, Suite, Turns, plain
 
+_PEERS = PEERS | {"nginx": partial(nginx, upgrade=True)}
 _ECHO = [sys.executable, str(Path(__file__).with_name("echo.py"))]
 
 
@@ -48,8 +50,8 @@ def contenders(arguments: argparse.Namespace, wanted: set[str]) -> Iterator[Turn
             return made
 
         found: Turns = []
-        if "direct" in wanted:
-            found.append((direct(road()), ()))
+        if wanted & {"direct", *_PEERS}:
+            found += [(one, ()) for one in plain(road(), wanted, direct, _PEERS, rules(FEW))]
         if "l7proxy" in wanted:
             found.append((l7proxy(road(), rules(FEW), arguments.workers), ()))
         if "spliced" in wanted:

@@ -18,7 +18,7 @@ GENERATION = 9
 """Its place in it."""
 TAG, _STYLE = struct.Struct("=Q16sQ"), struct.Struct("=QII")
 _HALF = struct.Struct("=Q16s8xQQ16s16sHHIIHHII")
-_WAY = struct.Struct("=QQIIIIQIIIIQIIIIII")
+_WAY = struct.Struct("=QQIIIIQIIIIQIIIIIIQQI4x")
 _STRAIGHT = struct.Struct("=QI4x")
 _PAIR_END = struct.Struct("=QQQ8xIII20x")
 _PAIR_SIZE = 2 * (_HALF.size + _WAY.size + _STRAIGHT.size) + _PAIR_END.size
@@ -206,7 +206,7 @@ class Tables:
         """Of an end that is in the map of sockets no longer, or never was, the stack's bytes are those that were read
         and not spliced."""
         fields = _WAY.unpack_from(value, 2 * _HALF.size + side * _WAY.size)
-        spliced, stack, flips, hits, last, *_, left, _, _, _, _, _ = fields
+        spliced, stack, flips, hits, last, *_, left, _, _, _, _, _, _, _, _ = fields
         straight, _, taken = straight_of(value, 1 - side)
         if left or not spliceable:
             stack = max(stack, taken - spliced)

@@ -70,6 +70,10 @@ struct way {
 	__u32 generation; /* of the policy that the stack was judged by */
 	__u32 asked; /* that it is to be judged by: what it is given from `since` on shows it */
 	__u32 since; /* write_seq */
+	__u64 at;    /* when the last small message came, in nanoseconds */
+	__u64 heard; /* bytes that the reader had sent by then */
+	__u32 run;   /* small messages right behind each other */
+	__u32 pad;
 };
 
 /* Bytes that the reader has not taken: all, and those that the stack was given. */

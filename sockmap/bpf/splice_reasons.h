@@ -27,7 +27,7 @@
 	X(NO_PEER, "the peer is gone, or has just come")                                           \
 	X(STOPPED, "splicing is off")                                                              \
 	X(ULP, "an upper layer protocol (kTLS)")                                                   \
-	X(LEAVING, "the peer streams by the stack")                                                \
+	X(LEAVING, "an end streams by the stack")                                                  \
 	X(LOW_WATER, "the peer waits for several bytes at once")                                   \
 	X(POLICY, "the policy has changed, and the stack is judged first")                         \
 	X(BUDGET, "the peer does not read fast enough")                                            \

@@ -1,10 +1,12 @@
 /* Which way a send goes. */
 
-#define SMALL	 1024 /* bytes: less than the least receive buffer */
-#define GRANTED	 4096 /* bytes: the least tcp_rmem */
-#define MESSAGE	 1024 /* bytes that the kernel needs for a message, besides what it carries */
-#define LOCKED	 2    /* SOCK_RCVBUF_LOCK: its program has set SO_RCVBUF */
-#define SENT_ALL 2    /* SEND_SHUTDOWN */
+#define SOON	 20000ULL /* nanoseconds: of senders that stream */
+#define MANY	 16	  /* more than a message is ever sent in by pieces */
+#define SMALL	 1024	  /* bytes: less than the least receive buffer */
+#define GRANTED	 4096	  /* bytes: the least tcp_rmem */
+#define MESSAGE	 1024	  /* bytes that the kernel needs for a message, besides what it carries */
+#define LOCKED	 2	  /* SOCK_RCVBUF_LOCK: its program has set SO_RCVBUF */
+#define SENT_ALL 2	  /* SEND_SHUTDOWN */
 
 /* The two ends count the same bytes, so these say how many the stack still carries, or has at the
  * peer. */
@@ -83,7 +85,7 @@ static inline __u32 unspliceable(struct scope *s, struct own *own, struct pair *
 	__u64 psock, wanted;
 	if (!s->on)
 		return SPLICE_STOPPED;
-	if (pair->way[!(own->side & 1)].leaving)
+	if (way->leaving || pair->way[!(own->side & 1)].leaving)
 		return SPLICE_LEAVING;
 	if (pointer(own->self, OFFSET_ULP) || pointer(own->peer, OFFSET_ULP))
 		return SPLICE_ULP;
@@ -116,10 +118,22 @@ static inline void to_peer(struct way *way, __u32 size)
 	add(SPLICE_SPLICED_BYTES, size);
 }
 
+/* Whether a small message is one of many right behind each other: no answer, and hardly time,
+ * between them. */
+static inline int follows(struct pair *pair, struct way *way)
+{
+	struct way *back = way == &pair->way[CLIENT] ? &pair->way[SERVER] : &pair->way[CLIENT];
+	__u64 now = bpf_ktime_get_ns(), heard = back->spliced + back->stack;
+	way->run = now - way->at < SOON && heard == way->heard ? way->run + 1 : 0;
+	way->at = now;
+	way->heard = heard;
+	return way->run > MANY;
+}
+
 /* Whether that pays for the sender of `way`: `before`, bytes that its reader has not taken. */
 static inline void judge_worth(struct pair *pair, struct way *way, __u32 size, __u32 before)
 {
-	if (before && size < SHORT)
+	if (size < SHORT && (follows(pair, way) || before))
 		not_worth_it(pair, way, size);
 	else
 		worth_it(way, size);

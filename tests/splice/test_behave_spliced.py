@@ -64,7 +64,8 @@ def test_nothing_is_worse_for_programs_whose_reads_wait(fresh: Splicer) -> None:
 
 
 def test_programs_that_do_not_wait_see_nothing_else_on_plain_tcp() -> None:
-    assert behave(*NON_BLOCKING, "--soon", "5000").names_failed() == WAITS
+    report = behave(*NON_BLOCKING, "--soon", "5000")
+    assert report.names_failed() == WAITS, report.failed
 
 
 def test_programs_that_do_not_wait_see_nothing_else_when_spliced(fresh: Splicer) -> None:

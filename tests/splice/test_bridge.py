@@ -366,7 +366,7 @@ def test_nothing_goes_straight_to_a_server_that_is_about_to_leave_the_map() -> N
     with attached(Splicer(streamed=20_000)) as splicer, program(splicer) as bench, hops(bench) as four:
         four.there.open()
         four.client.sendall(b"straight")  # unread: it has to stay
-        while bench.pair(four.back).sent[0].reason != "the peer streams by the stack":
+        while bench.pair(four.back).sent[0].reason != "an end streams by the stack":
             for _ in range(100):
                 four.server.sendall(bytes(64))
             until(lambda: four.again.source.recv(1 << 20))

@@ -18,7 +18,7 @@ from tests.splice.test_stress_spliced import BUDGET, going_on_and_off, is_right
 
 pytestmark = pytest.mark.privileged
 STREAMED = 1 << 20
-PEER_STREAMS = "the peer streams by the stack"
+STREAMS = "an end streams by the stack"
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_sender_of_small_messages_behind_each_other_is_taken_out(bench: Bench,
     assert way.stack > STREAMED // 2 and way.reason == "it streams, which splicing does not make faster"
     talk(*ends, times=20)  # both ways go on
     back = bench.pair(client).sent[not backwards]
-    assert back.reason == PEER_STREAMS and back.stack >= 20 * 4 and back.spliced == 3 * 4
+    assert back.reason == STREAMS and back.stack >= 20 * 4 and back.spliced == 3 * 4
     sender.shutdown(socket.SHUT_WR)
     assert take(reader, 1) == b""
     reader.sendall(b"behind the end")
@@ -115,7 +115,7 @@ def test_an_end_with_something_unread_stays(bench: Bench) -> None:
     while got < count[0] * 64:
         got += len(server.recv(1 << 20))
     server.sendall(b" and more")  # by the stack: the client is leaving
-    assert bench.pair(client).sent[1].reason == PEER_STREAMS
+    assert bench.pair(client).sent[1].reason == STREAMS
     assert not bench.splicer.counts()["taken_out"]
     assert take(client, 15) == b"unread and more"
 
@@ -130,6 +130,25 @@ def test_requests_and_answers_are_no_stream(bench: Bench) -> None:
         take(client, 3000)
     assert not bench.splicer.counts()["taken_out"]
     assert [(way.spliced, way.stack) for way in bench.pair(client).sent] == [(3_000_000, 0), (900_000, 0)]
+
+
+def test_a_reader_that_keeps_up_does_not_make_a_stream_pay(bench: Bench) -> None:
+    """Its queue is empty each time, and yet: a small message alone costs more than TCP's share in a large one."""
+    client, server = bench.both()
+    times = 2 * STREAMED // 1000
+
+    def send(pieces: int, pause: float) -> None:
+        """A few at a time, so that nobody has to wait for room."""
+        for _ in range(0, times, pieces):
+            for _ in range(pieces):
+                client.sendall(bytes(1000))
+                take(server, 1000)
+            time.sleep(pause)
+
+    send(5, 0.0001)
+    assert not bench.splicer.counts()["taken_out"] and bench.sent(client).stack == 0
+    send(500, 0.0)
+    until(lambda: bench.sent(client).reason == "it streams, which splicing does not make faster")
 
 
 def test_a_receive_buffer_that_a_program_has_set_holds(bench: Bench) -> None:
