@@ -168,6 +168,17 @@ kafka_broker() {
     cp $pom build/kafka/lib/pom.xml
 }
 
+# A real server, for tests of Cassandra: the libraries that its pom.xml names.
+cassandra_server() {
+    local pom=tests/cassandra/java/pom.xml
+    cmp -s $pom build/cassandra/lib/pom.xml && return 0
+    say "build/cassandra/lib: Cassandra's server"
+    rm -rf build/cassandra
+    mvn -q -B -Dstyle.color=never -f $pom dependency:copy-dependencies -DincludeScope=runtime \
+        -DoutputDirectory="$PWD/build/cassandra/lib" </dev/null || fail "Maven could not bring Cassandra (see above)"
+    cp $pom build/cassandra/lib/pom.xml
+}
+
 check_bpf() {
     .venv/bin/python - <<'PY' || fail "this kernel ($kernel) does not let us compile and load a BPF program (see above)"
 from bcc import BPF
@@ -178,7 +189,7 @@ PY
 
 stamp() {
     cat scripts/install.sh pyproject.toml {tests/h2spec,bench/grpc}/go.* bench/grpc/*.go tests/grpc/{go,java}/* \
-        tests/kafka/java/pom.xml \
+        tests/{kafka,cassandra}/java/pom.xml \
         <(echo "$kernel" "$PWD" "${words[@]}") | sha256sum | cut -c 1-64
 }
 
@@ -190,7 +201,10 @@ done
 now=$(stamp)
 asked_for() { case " ${words[*]} " in *" $1 "*) ;; *) false ;; esac; }
 with_broker() { asked_for test || asked_for bench || asked_for kafka; }
-built() { ! with_broker || [ -e build/kafka/lib/pom.xml ]; }
+with_cassandra() { asked_for test; }
+built() {
+    { ! with_broker || [ -e build/kafka/lib/pom.xml ]; } && { ! with_cassandra || [ -e build/cassandra/lib/pom.xml ]; }
+}
 if grep -qsx "$now" .venv/.installed && built && .venv/bin/python -c 'import bcc, l7proxy' 2>/dev/null; then
     say "all is there (${words[*]:-run})"
     exit 0
@@ -204,6 +218,7 @@ virtual_environment
 go_programs
 if asked_for test; then java_programs; fi
 if with_broker; then kafka_broker; fi
+if with_cassandra; then cassandra_server; fi
 check_bpf
 echo "$now" >>.venv/.installed
 say "done: $PWD/.venv/bin/l7proxy"

@@ -1,0 +1,23 @@
+"""Servers that tests of one process share; each is started when the first test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cassandra.server import Server, server
+
+
+@pytest.fixture(scope="session")
+def cassandra() -> Iterator[Server]:
+    """A server on loopback that refuses nothing. Its keyspaces outlive a test: take names of your own."""
+    with server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cassandra_authorizer() -> Iterator[Server]:
+    """A server on loopback with logins and permissions (see `tests.cassandra.server`)."""
+    with server(authorizer=True) as running:
+        yield running
