@@ -65,5 +65,34 @@ class KafkaRequest:
     every_topic: bool = False
 
 
-Request: TypeAlias = HttpRequest | KafkaRequest
+_ACTIONS = {
+    "": "select insert update delete truncate use describe execute",
+    "create-": "keyspace table index materialized-view type function aggregate trigger role user",
+    "alter-": "keyspace table materialized-view type role user",
+    "drop-": "keyspace table index materialized-view type function aggregate trigger role user identity",
+    "list-": "roles users permissions",
+    "grant-": "permission role",
+    "revoke-": "permission role",
+    "add-": "identity",
+}
+UNKNOWN = "unknown"
+ACTIONS = (*(verb + word for verb, words in _ACTIONS.items() for word in words.split()), UNKNOWN)
+"""What a CQL statement may do, after the statements of Cassandra 5.0. ``execute``: a function that a statement calls,
+where Cassandra asks for EXECUTE. `UNKNOWN`: a statement that could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class CqlRequest:
+    """One thing that a CQL statement does: a statement that reads one table and writes another is two of these.
+
+    `action` is one of `ACTIONS`. `keyspace` and `table` are as Cassandra has them, folded to lower case unless they
+    were quoted; None: it names none. A function, type, aggregate or index that is named by itself is no table.
+    """
+
+    action: str
+    keyspace: str | None = None
+    table: str | None = None
+
+
+Request: TypeAlias = HttpRequest | KafkaRequest | CqlRequest
 """What rules are asked about."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from parsers.facts import HttpRequest, KafkaRequest, Request
+from parsers.facts import CqlRequest, HttpRequest, KafkaRequest, Request
 from policies.decision import Clash, L4Decision, L4Kind, L7Policy, judging
 from policies.identity import Identity
 from policies.kafka_apis import ADMINISTRATION
@@ -16,6 +16,7 @@ from policies.resolve import Resolver
 from policies.spellings import call_of
 from policies.verdict import RuleRef, Verdict
 
+_PROTOCOLS = {HttpRequest: L7Protocol.HTTP, KafkaRequest: L7Protocol.KAFKA, CqlRequest: L7Protocol.CASSANDRA}
 Refusal: TypeAlias = Callable[[frozenset[str]], str | None]
 """Why the proxy refuses a request before any rule is asked, or None; given the header names that rules look at."""
 
@@ -135,7 +136,7 @@ def _packets(decisions: list[L4Decision]) -> Explanation:
 
 
 def _protocol(request: Request) -> L7Protocol:
-    return L7Protocol.HTTP if isinstance(request, HttpRequest) else L7Protocol.KAFKA
+    return _PROTOCOLS[type(request)]
 
 
 def _refused(sets: list[RuleSet], reason: str) -> Explanation:
@@ -155,7 +156,7 @@ def _hint(sets: list[RuleSet], request: Request) -> str:
         named = request.topic is not None or request.group is not None
         told = named and request.api in ADMINISTRATION
         return "; it is administration, which no rule allows by names alone: write its apiKey" if told else ""
-    return _http_hint(sets, request)
+    return _http_hint(sets, request) if isinstance(request, HttpRequest) else ""
 
 
 def _http_hint(sets: list[RuleSet], request: HttpRequest) -> str:

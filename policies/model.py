@@ -68,6 +68,7 @@ class L7Protocol(StrEnum):
 
     HTTP = "http"
     KAFKA = "kafka"
+    CASSANDRA = "cassandra"
 
 
 @dataclass(frozen=True, slots=True)
