@@ -13,7 +13,7 @@ from l7proxy.accelerate_config import AccelerateConfig, read_needed
 from l7proxy.endpoint import Endpoint, check_together, endpoint_from_json, endpoint_from_node, interface_name
 from l7proxy.limits import Limits
 from l7proxy.schema import INVALID, Converter, bounds, describe, read, sequence, text
-from parsers.options import HttpOptions, KafkaOptions
+from parsers.options import CassandraOptions, HttpOptions, KafkaOptions
 from policies.document import DocumentError, Node, Problem, load
 from sockmap.config import DatapathConfig, Lifetimes
 
@@ -131,6 +131,7 @@ class NodeConfig:
     limits: Limits = field(default_factory=Limits)
     http: HttpOptions = field(default_factory=HttpOptions)
     kafka: KafkaOptions = field(default_factory=KafkaOptions)
+    cassandra: CassandraOptions = field(default_factory=CassandraOptions)
     datapath: DatapathOptions = DatapathOptions()
     splice: bool = False
     accelerate: AccelerateConfig | None = None

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from l7proxy.flowtext import child, grpc_facts
+from l7proxy.flowtext import child, grpc_facts, own_facts
 from policies.verdict import Verdict
 
-PROTOCOLS = ("http", "http2", "grpc", "kafka", "tcp", "udp", "sctp", "icmp")
+PROTOCOLS = ("http", "http2", "grpc", "kafka", "cassandra", "tcp", "udp", "sctp", "icmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,8 @@ def _protocols(flow: Mapping[str, Any]) -> set[str]:
         names.add("http2")
     if grpc_facts(flow):
         names.add("grpc")
+    if own_facts(flow, "cassandra"):
+        names.add("cassandra")
     return names
 
 

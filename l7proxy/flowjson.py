@@ -8,9 +8,9 @@ false) and has ``l7.type`` RESPONSE, with code and latency, if the server answer
 
 A connection that the kernel may have carried parts of by itself has a record at its end besides, of type L3_L4.
 
-What Hubble has no field for (rule, file, line, reason, the facts of a gRPC call, what a Kafka request names, how bytes
-went) is in ``extensions``, the Any that flow.proto keeps for such additions, as a google.protobuf.Struct, which
-protojson readers can resolve.
+What Hubble has no field for (rule, file, line, reason, the facts of a gRPC call, what a Kafka request names, all of CQL,
+how bytes went) is in ``extensions``, the Any that flow.proto keeps for such additions, as a google.protobuf.Struct,
+which protojson readers can resolve.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import TypeAlias, TypeVar
 
 from l7proxy.config import FlowLogConfig
 from l7proxy.dropreasons import hubble_reason
+from l7proxy.flowcql import CqlParts, make_cql_parts
 from l7proxy.flowgrpc import GrpcParts, call_facts, make_grpc_parts, outcome
 from l7proxy.flowkafka import KafkaParts, make_kafka_parts
 from l7proxy.flowparts import END_OF_OWN, EXTENSION, Parts, Redaction, judged, make_parts, quote
-from l7proxy.ops import Carried, Grpc, KafkaCall, KafkaRequest, Record, Request
+from l7proxy.ops import Carried, CqlCall, CqlStatement, Grpc, KafkaCall, KafkaRequest, Record, Request
 from policies.identity import Identity
 from policies.verdict import RuleRef, Verdict
 from sockmap.events import Event
@@ -42,6 +43,8 @@ _Key: TypeAlias = tuple[Request, int]
 """A request, and the status it was answered with."""
 _KafkaKey: TypeAlias = tuple[KafkaRequest, int, bool]
 """A request, the error code, and whether the server answered."""
+_CqlKey: TypeAlias = tuple[CqlStatement, int, int, bool]
+"""A request, the error code, the consistency, and whether the server answered."""
 
 
 def timestamp(wall_time: float) -> str:
@@ -67,6 +70,7 @@ class FlowEncoder:
         self._parts: dict[_Key, Parts] = {}
         self._grpc_parts: dict[_Key, GrpcParts] = {}
         self._kafka_parts: dict[_KafkaKey, KafkaParts] = {}
+        self._cql_parts: dict[_CqlKey, CqlParts] = {}
         self._parties: dict[tuple[int, int, str], str] = {}
         self._second, self._prefix = -1, ""
 
@@ -144,6 +148,14 @@ class FlowEncoder:
             _keep(self._kafka_parts, key, found)
         return found
 
+    def cql_parts(self, key: _CqlKey) -> CqlParts:
+        """The same of a request of CQL, whose stream id is its own."""
+        found = self._cql_parts.get(key)
+        if found is None:
+            found = make_cql_parts(*key, self.node)
+            _keep(self._cql_parts, key, found)
+        return found
+
 
 class ConnectionEncoder:
     """Makes the lines of one connection's requests; what they have in common is made once."""
@@ -180,6 +192,9 @@ class ConnectionEncoder:
         if isinstance(request, KafkaRequest):
             assert isinstance(call, KafkaCall)  # noqa: S101 -- see `Record`
             return self._kafka((request, code, call.answered), call.correlation_id, stamp, latency)
+        if isinstance(request, CqlStatement):
+            assert isinstance(call, CqlCall)  # noqa: S101 -- see `Record`
+            return self._cql((request, code, call.consistency, call.answered), call.stream, stamp, latency)
         if call is not None:
             assert isinstance(call, Grpc)  # noqa: S101 -- see `Record`
             return self._call((request, code), call, stamp, latency)
@@ -207,6 +222,14 @@ class ConnectionEncoder:
             f'{behind_millis}{stamp}"}}\n'
         ).encode("ascii")
 
+    def _cql(self, key: _CqlKey, stream: int, stamp: str, latency: int) -> bytes:
+        """The line of a request of CQL."""
+        behind_latency, behind_stream, behind_millis = self._encoder.cql_parts(key)
+        return (
+            f'{{"flow":{{"time":"{stamp}",{self._fixed},"l7":{{"latency_ns":"{latency}{behind_latency}{stream}'
+            f'{behind_stream}{latency // 1_000_000}{behind_millis}{stamp}"}}\n'
+        ).encode("ascii")
+
 
 def _way(carried: Carried) -> str:
     return "{" + ",".join(f'"{name}":{count}' for name, count in carried._asdict().items()) + "}"
@@ -215,8 +238,8 @@ def _way(carried: Carried) -> str:
 _TRACE = '"event_type":{"type":4}'
 _FROM_POLICY = '"event_type":{"type":5}'
 """Cilium's MessageTypePolicyVerdict; 1 is a drop, 4 a trace, 129 an access log record (``pkg/monitor/api``)."""
-_Made = TypeVar("_Made", Parts, GrpcParts, KafkaParts)
-_Keyed = TypeVar("_Keyed", _Key, _KafkaKey)
+_Made = TypeVar("_Made", Parts, GrpcParts, KafkaParts, CqlParts)
+_Keyed = TypeVar("_Keyed", _Key, _KafkaKey, _CqlKey)
 
 
 def _keep(cache: dict[_Keyed, _Made], key: _Keyed, made: _Made) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TypeAlias
 
-from l7proxy.flowparts import END_OF_OWN, SHORT, end, kind, quote, verdict_on
+from l7proxy.flowparts import END_OF_OWN, SHORT, end, fitting, kind, quote, verdict_on
 from l7proxy.ops import KafkaRequest
 
 KafkaParts: TypeAlias = tuple[str, str, str, str]
 """The text behind the latency, the correlation id, its repetition in the summary, and the summary's ms."""
-_ALL_NAMES = 8 << 10
-"""Characters of names of one kind in a record."""
 
 
 def make_kafka_parts(request: KafkaRequest, code: int, answered: bool, node: str) -> KafkaParts:
@@ -35,22 +32,10 @@ def _own(request: KafkaRequest) -> str:
     parts = [f'"client_id":{quote(request.client_id, SHORT)}']
     if request.topics:
         pairs = ((f'{{"name":{quote(name, SHORT)},"verdict":"{verdict}"}}') for name, verdict in request.topics)
-        shown = _fitting(pairs)
+        shown = fitting(pairs)
         more = request.more_topics + len(request.topics) - len(shown)
         parts += [f'"topics":[{",".join(shown)}]', *([f'"more_topics":{more}'] if more else [])]
     for key, names in (("groups", request.groups), ("transactional_ids", request.transactional_ids)):
         if names:
-            parts.append(f'"{key}":[{",".join(_fitting(quote(name, SHORT) for name in names))}]')
+            parts.append(f'"{key}":[{",".join(fitting(quote(name, SHORT) for name in names))}]')
     return ",".join(parts)
-
-
-def _fitting(texts: Iterable[str]) -> list[str]:
-    """Those at the front that fit."""
-    shown: list[str] = []
-    room = _ALL_NAMES
-    for text in texts:
-        room -= len(text)
-        if room < 0:
-            break
-        shown.append(text)
-    return shown

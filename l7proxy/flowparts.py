@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from json.encoder import encode_basestring_ascii  # the C one: JSON of a str, ASCII only
 from typing import TypeAlias
 
@@ -18,7 +19,7 @@ MAX_TEXT = 2048
 """Characters of a URL, a header value or a reason that go into a record: a peer must not fill the disk by itself."""
 SHORT = 256
 """Likewise, of what is no longer than that if nobody is up to something."""
-_SHORT_URL, _ALL_HEADERS = 512, 24 << 10
+_SHORT_URL, _ALL_HEADERS, _ALL_NAMES = 512, 24 << 10, 8 << 10
 _USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)?[^/?#]*@", re.IGNORECASE)
 
 Parts: TypeAlias = tuple[str, str]
@@ -103,6 +104,18 @@ def verdict_on(decision: L7Decision, reason: str, *, read: bool) -> str:
     refusal is the policy's."""
     cause = _l7_cause(decision, read) if decision.verdict is Verdict.DROPPED else ""
     return cause + judged(decision.verdict, decision.direction, decision.rule, reason)
+
+
+def fitting(texts: Iterable[str]) -> list[str]:
+    """Those names at the front that fit into a record."""
+    shown: list[str] = []
+    room = _ALL_NAMES
+    for text in texts:
+        room -= len(text)
+        if room < 0:
+            break
+        shown.append(text)
+    return shown
 
 
 def _headers(headers: list[tuple[str, str]]) -> str:

@@ -85,6 +85,8 @@ def _what(flow: Mapping[str, Any]) -> tuple[str, str]:
     http, kafka = child(flow, "l7", "http"), child(flow, "l7", "kafka")
     if kafka:
         return "kafka-request", f"{_kafka(kafka, own_facts(flow, 'kafka'))} {_latency(flow)}"
+    if cql := own_facts(flow, "cassandra"):
+        return "cql-request", f"{_cql(cql)} {_latency(flow)}"
     if not http:
         return next((name.lower() for name in _layer4(flow)), "packet"), str(flow.get("Summary", ""))
     call = grpc_facts(flow)
@@ -116,6 +118,26 @@ def _topic(topic: Mapping[str, Any]) -> str:
     """Its name, and what became of it if that is not what one hopes for."""
     verdict = topic.get("verdict")
     return str(topic.get("name")) + ("" if verdict == "FORWARDED" else f" {verdict}")
+
+
+def _cql(cql: Mapping[str, Any]) -> str:
+    """The request, what it does and what becomes of that, the consistency, and the error code."""
+    actions = [_action(one) for one in cql.get("actions") or [] if isinstance(one, Mapping)]
+    actions += [f"{cql['more_actions']} more"] if cql.get("more_actions") else []
+    words = [str(cql[key]) for key in ("opcode", "statement") if cql.get(key)]
+    words += [", ".join(actions)] if actions else []
+    words += [str(cql["consistency"])] if cql.get("consistency") else []
+    code = cql.get("error_code")
+    words += [f"error 0x{code:04x}"] if isinstance(code, int) else []
+    return " ".join(words)
+
+
+def _action(action: Mapping[str, Any]) -> str:
+    """``select shop.orders``, and what became of it if that is not what one hopes for."""
+    name = ".".join(str(action[key]) for key in ("keyspace", "table") if action.get(key) is not None)
+    verdict = action.get("verdict")
+    words = [action.get("action"), name, "" if verdict == "FORWARDED" else verdict]
+    return " ".join(str(word) for word in words if word)
 
 
 def _messages(call: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from l7proxy.ops import Op, Pass, Record, Request
 from parsers import facts
 from parsers.facts import HttpRequest
 from parsers.http1 import Refused, RequestHead, answer, headers, parse_request, request_line
-from parsers.options import HttpOptions, KafkaOptions
+from parsers.options import CassandraOptions, HttpOptions, KafkaOptions
 from policies.model import L7Protocol
 from policies.verdict import L7Decision, Verdict
 
@@ -27,7 +27,7 @@ class Judge(Protocol):
 
     `protocol` is what they are for; None if nothing restricts the flow. `options` are those of HTTP.
     `cache` belongs to the conversations of this judge: a head's bytes and what became of it; so do `calls`, for header
-    blocks of HTTP/2 that mean the same on every connection, and requests of Kafka that ask for the same. With
+    blocks of HTTP/2 that mean the same on every connection, and requests of Kafka or CQL that ask for the same. With
     `audit_only` nothing is ever refused. `header_names` are the lower-case names that rules look at; `log_headers`:
     records hold the request's headers. `cut_streams`: a gRPC stream that an older policy let through is judged again
     by this one.
@@ -36,6 +36,7 @@ class Judge(Protocol):
     protocol: L7Protocol | None
     options: HttpOptions
     kafka: KafkaOptions
+    cassandra: CassandraOptions
     cache: dict[bytes, Exchange]
     calls: dict[Hashable, Any]
     audit_only: bool

@@ -5,17 +5,17 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from l7proxy.ops import KafkaRequest, Request
+from l7proxy.ops import CqlStatement, KafkaRequest, Request
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency histogram, in seconds; one more bucket has no bound."""
-_PROTOCOLS = frozenset({"HTTP/1.0", "HTTP/1.1", "HTTP/2", "Kafka"})
+_PROTOCOLS = frozenset({"HTTP/1.0", "HTTP/1.1", "HTTP/2", "Kafka", "Cassandra"})
 """A peer chooses what stands as its protocol: only these get cells of their own."""
 _MAX_ENDPOINTS = 1000
 _KNOWN_CELLS = 4096
@@ -23,6 +23,7 @@ _OTHER = "other"
 """The label of what would otherwise be one label value too many."""
 
 _Key = tuple[str, str, str]
+_Request: TypeAlias = Request | KafkaRequest | CqlStatement
 
 
 class WorkerMetrics:
@@ -36,11 +37,11 @@ class WorkerMetrics:
         self._bytes = [0, 0]
         self._failures: Counter[str] = Counter()
         self._cells: dict[_Key, list[float]] = {}
-        self._known_cells: dict[tuple[Request | KafkaRequest, str, bool], list[float]] = {}
+        self._known_cells: dict[tuple[_Request, str, bool], list[float]] = {}
         """Where equal requests are counted: quicker than the names that make a cell's key."""
         self._endpoints: set[str] = set()
 
-    def request(self, request: Request | KafkaRequest, endpoint: str, latency: float, grpc: bool = False) -> None:
+    def request(self, request: _Request, endpoint: str, latency: float, grpc: bool = False) -> None:
         """Count a request. `latency` is in seconds, from its head to its response's end. `grpc`: it is a gRPC call,
         and counts as one whatever carried it."""
         cell = self._known_cells.get((request, endpoint, grpc))

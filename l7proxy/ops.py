@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
+from parsers.facts import CqlRequest
 from policies.verdict import L7Decision, Verdict
 
 
@@ -116,19 +117,48 @@ class KafkaCall(NamedTuple):
     answered: bool
 
 
+@dataclass(slots=True, eq=False)
+class CqlStatement:
+    """What a flow record says of a request of CQL. Requests that ask for the same may share one.
+
+    `decision` is the one that counts for the whole. `opcode` is the protocol's name of the request (QUERY, PREPARE,
+    EXECUTE, BATCH, ...; "": it could not be read), `kind` what the statement is: one of `parsers.facts.ACTIONS`, or
+    ``batch``. `actions` are what it does, and what becomes of each; `more_actions`: how many more there were.
+    `prepared`: it was, or parts of it were. `statement` is its text without any literal, if it is to be logged.
+    """
+
+    decision: L7Decision
+    opcode: str = ""
+    kind: str = ""
+    actions: tuple[tuple[CqlRequest, Verdict], ...] = ()
+    more_actions: int = 0
+    prepared: bool = False
+    statement: str = ""
+    protocol: str = "Cassandra"
+
+
+class CqlCall(NamedTuple):
+    """What tells one request of CQL from another that asks for the same. `consistency` is its number (-1: it has none);
+    `answered`: by the server."""
+
+    stream: int
+    consistency: int
+    answered: bool
+
+
 class Record(NamedTuple):
     """A request has ended, or was refused: write its flow record.
 
     `started` and `ended` are in seconds of the clock that `receive` was given; `code` is the response's status
-    (HTTP, 0: the connection ended before one came) or error code (Kafka, 0: none, or it was not read). `call` is what
-    this protocol adds for a single exchange.
+    (HTTP, 0: the connection ended before one came) or error code (Kafka, 0: none, or it was not read; CQL, likewise
+    -1). `call` is what this protocol adds for a single exchange.
     """
 
-    request: Request | KafkaRequest
+    request: Request | KafkaRequest | CqlStatement
     code: int
     started: float
     ended: float
-    call: Grpc | KafkaCall | None = None
+    call: Grpc | KafkaCall | CqlCall | None = None
 
 
 class Carried(NamedTuple):

@@ -36,6 +36,7 @@ class FlowJudge:
         "audit_only",
         "cache",
         "calls",
+        "cassandra",
         "cut_streams",
         "header_names",
         "kafka",
@@ -48,7 +49,7 @@ class FlowJudge:
     def __init__(self, sets: Sequence[RuleSet], settings: Settings) -> None:
         self.sets = tuple(sets)
         self.protocol = self.sets[0].protocol if self.sets else None
-        self.options, self.kafka = settings.http, settings.kafka
+        self.options, self.kafka, self.cassandra = settings.http, settings.kafka, settings.cassandra
         self.log_headers, self.cut_streams = settings.flow_log.headers, settings.cut_streams
         self.cache: dict[bytes, Exchange] = {}
         self.calls: dict[Hashable, Any] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from l7proxy.config import FlowLogConfig
 from l7proxy.limits import Limits
-from parsers.options import HttpOptions, KafkaOptions
+from parsers.options import CassandraOptions, HttpOptions, KafkaOptions
 from policies.identity import Identity
 from policies.model import Policy
 
@@ -26,6 +26,7 @@ class Settings:
     http: HttpOptions
     flow_log: FlowLogConfig
     kafka: KafkaOptions = field(default_factory=KafkaOptions)
+    cassandra: CassandraOptions = field(default_factory=CassandraOptions)
 
 
 @dataclass(frozen=True, slots=True)

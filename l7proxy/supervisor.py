@@ -243,6 +243,7 @@ class Node:
             http=config.http,
             flow_log=config.flow_log,
             kafka=config.kafka,
+            cassandra=config.cassandra,
         )
         local = {entry.id: entry.name for entry in self.table.workloads.values() if entry.local}
         everywhere = [entry for entry in self.table.workloads.values() if entry.cgroup is None]

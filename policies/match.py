@@ -68,6 +68,15 @@ def judge_all(sets: Sequence[RuleSet], request: Request) -> L7Decision:
     return result or L7Decision(Verdict.FORWARDED, None, "no L7 rule restricts this flow")
 
 
+def worst(decisions: Iterable[L7Decision]) -> L7Decision:
+    """The word on a whole of which every part was judged: the first DROPPED, else the first AUDIT, else the first that a
+    rule gave. Raises ValueError if there is none, for then nothing was judged."""
+    return max(decisions, key=lambda one: (_SEVERITY[one.verdict], one.rule is not None))
+
+
+_SEVERITY = {Verdict.FORWARDED: 0, Verdict.AUDIT: 1, Verdict.DROPPED: 2}
+
+
 def _weight(decision: L7Decision) -> tuple[bool, bool]:
     return decision.verdict is Verdict.AUDIT, decision.rule is not None
 
