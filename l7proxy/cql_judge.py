@@ -25,9 +25,11 @@ def judged(
     prepared: bool = False,
     statement: str = "",
 ) -> CqlStatement:
-    """A request as its record has it, with the decision on the whole: refused if any of `requests` is. A statement of
-    which nothing is known is judged as `UNKNOWN`. See `CqlStatement`; `statement` holds no literal, and is recorded only
-    if so configured."""
+    """A request as its record has it, with the decision on the whole: refused if any of `requests` is.
+
+    Without `requests` nothing is known of the statement, and it is judged as `UNKNOWN`. `statement` holds no literal,
+    and is recorded only if so configured. For the rest see `CqlStatement`.
+    """
     asked = requests or _NOTHING_KNOWN
     decisions = [judge.judge(one) for one in asked]
     pairs = [(one, decision.verdict) for one, decision in zip(asked, decisions, strict=True)]

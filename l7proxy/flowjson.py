@@ -8,9 +8,9 @@ false) and has ``l7.type`` RESPONSE, with code and latency, if the server answer
 
 A connection that the kernel may have carried parts of by itself has a record at its end besides, of type L3_L4.
 
-What Hubble has no field for (rule, file, line, reason, the facts of a gRPC call, what a Kafka request names, all of CQL,
-how bytes went) is in ``extensions``, the Any that flow.proto keeps for such additions, as a google.protobuf.Struct,
-which protojson readers can resolve.
+What Hubble has no field for (rule, file, line, reason, the facts of a gRPC call, what a Kafka request names, CQL, how
+bytes went) is in ``extensions``, the Any that flow.proto keeps for such additions, as a google.protobuf.Struct, which
+protojson readers can resolve.
 """
 
 from __future__ import annotations

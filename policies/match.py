@@ -69,8 +69,8 @@ def judge_all(sets: Sequence[RuleSet], request: Request) -> L7Decision:
 
 
 def worst(decisions: Iterable[L7Decision]) -> L7Decision:
-    """The word on a whole of which every part was judged: the first DROPPED, else the first AUDIT, else the first that a
-    rule gave. Raises ValueError if there is none, for then nothing was judged."""
+    """The word on a whole of which every part was judged: DROPPED goes before AUDIT, that before FORWARDED, and a word
+    that a rule gave before others. Raises ValueError if there is none, for then nothing was judged."""
     return max(decisions, key=lambda one: (_SEVERITY[one.verdict], one.rule is not None))
 
 

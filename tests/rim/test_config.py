@@ -88,6 +88,7 @@ def test_every_section(tmp_path: Path) -> None:
         tmp_path,
         "policies: [policies]\nmode: audit\nworkers: 3\non_proxy_down: open\non_upstream_refused: 503\n"
         "limits: {idle_timeout: 2, buffered_bytes: 65536}\nhttp: {max_headers: 7}\nkafka: {max_pipeline: 8}\n"
+        "cassandra: {system_tables: false, max_in_flight: 9}\n"
         "node_name: n1\n"
         "datapath: {mark_mask: 0xF0, mark_steer: 0x10, mark_proxy: 0x20, mark_identity: 0x30, state_dir: /run/x}\n"
         "flow_log: {file: '-', keep: 0, headers: true, redact: {query: true, headers: [X-Key]}}\n"
@@ -98,6 +99,8 @@ def test_every_section(tmp_path: Path) -> None:
     assert (config.limits.idle_timeout, config.limits.buffered_bytes) == (2.0, 65536)
     assert config.on_policy_change.streams == "keep"
     assert (config.http.max_headers, config.kafka.max_pipeline, config.kafka.max_names) == (7, 8, 10_000)
+    assert (config.cassandra.system_tables, config.cassandra.max_in_flight) == (False, 9)
+    assert not config.cassandra.log_statements
     assert config.datapath.mark_identity == 0x30
     assert (config.flow_log.file, config.flow_log.redact.headers) == ("-", ("X-Key",))
     assert config.admin.unix_path == tmp_path / "admin.sock"

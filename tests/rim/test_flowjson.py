@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from l7proxy.config import FlowLogConfig, RedactConfig
 from l7proxy.flowjson import MAX_LINE, ConnectionEncoder, FlowEncoder, lost_line, timestamp
 from l7proxy.flowparts import MAX_TEXT, REDACTED
-from l7proxy.ops import Carried, Grpc, KafkaCall, KafkaRequest, Record, Request
+from l7proxy.ops import Carried, CqlCall, CqlStatement, Grpc, KafkaCall, KafkaRequest, Record, Request
+from parsers.facts import CqlRequest
 from policies.identity import cidr, reserved, workload
 from policies.verdict import L7Decision, RuleRef, Verdict
 from sockmap.events import Event
@@ -36,10 +37,15 @@ NAMED: dict[str, Any] = {
     **dict.fromkeys(["client_id", "more_topics", "groups", "transactional_ids"]),
     "topics": {"name": None, "verdict": None},
 }
+CQL: dict[str, Any] = {
+    **dict.fromkeys(["opcode", "kind", "prepared", "more_actions", "statement", "consistency", "error_code", "stream"]),
+    "actions": dict.fromkeys(["action", "keyspace", "table", "verdict"]),
+}
 OWN = {
     **dict.fromkeys(["policy", "rule", "file", "line", "reason"]),
     "grpc": CALL,
     "kafka": NAMED,
+    "cassandra": CQL,
     "carried": {"requests": CARRIED, "responses": CARRIED},
 }
 FLOW: dict[str, Any] = {
@@ -268,6 +274,11 @@ def test_a_huge_request_gives_a_line_that_hubble_can_read() -> None:
     own = parsed(named)["extensions"]["value"]["l7proxy"]["kafka"]
     assert len(named) < MAX_LINE and len(own["topics"]) + own["more_topics"] == 1005
     assert parsed(line)["l7"]["http"]["headers"][-1] == {"key": "", "value": "99 more"}
+    actions = ((CqlRequest(huge, huge, huge), Verdict.DROPPED),) * 1000
+    statement = CqlStatement(refused, huge, huge, actions, 5, True, huge)
+    line = encoder().l7(Record(statement, 0x2100, 1.0, 2.0, CqlCall(1, 99, False)), 1.0)
+    own = parsed(line)["extensions"]["value"]["l7proxy"]["cassandra"]
+    assert len(line) < MAX_LINE and len(own["actions"]) + own["more_actions"] == 1005
 
 
 text = st.text(st.characters(exclude_categories=()), max_size=40) | st.binary(max_size=40).map(

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from l7proxy.flowjson import FlowEncoder
 from l7proxy.flowlog import BatchSink
 from l7proxy.metrics import NodeMetrics, WorkerMetrics
-from l7proxy.ops import Grpc, KafkaCall, KafkaRequest, Record, Request
+from l7proxy.ops import CqlCall, CqlStatement, Grpc, KafkaCall, KafkaRequest, Record, Request
 from l7proxy.recorder import ConnectionRecords, Recorder
 from policies.identity import reserved
 from policies.verdict import L7Decision, Verdict
@@ -103,8 +103,9 @@ def test_recorded_calls_are_counted() -> None:
     connection.add(record._replace(call=Grpc("a.B", "C", 0, 1, 1)))
     decision = L7Decision(Verdict.FORWARDED, None, "because")
     connection.add(Record(KafkaRequest(decision, "Fetch", 12), 0, 1.0, 1.5, KafkaCall(1, True)))
+    connection.add(Record(CqlStatement(decision, "QUERY", "use"), -1, 1.0, 1.5, CqlCall(1, -1, True)))
     recorder.work()
-    assert [row[0] for row in worker.snapshot()["requests"]] == ["HTTP/2", "gRPC", "Kafka"]
+    assert [row[0] for row in worker.snapshot()["requests"]] == ["HTTP/2", "gRPC", "Kafka", "Cassandra"]
 
 
 def test_a_dead_workers_counts_stay() -> None:

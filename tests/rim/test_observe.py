@@ -22,7 +22,8 @@ from l7proxy.flowfilter import FlowFilter
 from l7proxy.flowjson import FlowEncoder, lost_line
 from l7proxy.flowlog import FlowWriter
 from l7proxy.flowtext import flow_text
-from l7proxy.ops import Grpc, KafkaCall, KafkaRequest, Record, Request
+from l7proxy.ops import CqlCall, CqlStatement, Grpc, KafkaCall, KafkaRequest, Record, Request
+from parsers.facts import CqlRequest
 from policies.identity import Identity, reserved, workload
 from policies.verdict import L7Decision, RuleRef, Verdict
 
@@ -108,11 +109,35 @@ def test_a_kafka_request() -> None:
     assert "kafka-request FORWARDED (Produce v9 orders, secret" in text(kafka())
 
 
+def cql(verdict: Verdict = Verdict.FORWARDED, code: int = -1) -> bytes:
+    ends = (FRONTEND, 1, "frontend"), (API, 2, "api")
+    connection = FlowEncoder("n").connection(*ends, ("10.77.0.2", 4000), ("10.77.0.3", 9042))
+    decision = L7Decision(verdict, None, "no rule allows it")
+    actions = (CqlRequest("update", "shop", "pay\x1b[2J"), verdict), (CqlRequest("list-roles"), Verdict.FORWARDED)
+    asked = CqlStatement(decision, "BATCH", "batch", actions, 3)
+    return connection.l7(Record(asked, code, 1.0, 1.00125, CqlCall(1, 4, code < 0)), WHEN)
+
+
+def test_a_cql_request() -> None:
+    shown = "BATCH update shop.pay\\x1b[2J DROPPED, list-roles, 3 more QUORUM error 0x2100"
+    assert f"cql-request DROPPED ({shown} 1.2ms): no rule allows it" in text(cql(Verdict.DROPPED, 0x2100))
+    shown = "BATCH update shop.pay\\x1b[2J, list-roles, 3 more QUORUM 1.2ms"
+    assert f"cql-request FORWARDED ({shown})" in text(cql())
+
+
 def test_protocols(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "flows.jsonl"
     call = flow("/a.B/C", protocol="HTTP/2", call=Grpc("a.B", "C", 0, 1, 1))
-    log.write_bytes(flow() + flow(protocol="HTTP/2") + call + kafka())
-    for protocol, count in (("http", 3), ("tcp", 4), ("kafka", 1), ("HTTP2", 2), ("grpc", 1), ("udp", 0)):
+    log.write_bytes(flow() + flow(protocol="HTTP/2") + call + kafka() + cql())
+    for protocol, count in (
+        ("http", 3),
+        ("tcp", 5),
+        ("kafka", 1),
+        ("cassandra", 1),
+        ("HTTP2", 2),
+        ("grpc", 1),
+        ("udp", 0),
+    ):
         assert run("observe", "--file", str(log), "--protocol", protocol) == 0
         assert capsys.readouterr().out.count("FORWARDED") == count
 
