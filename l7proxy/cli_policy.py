@@ -75,7 +75,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     if not paths:
         print("l7proxy check: name policy files or folders, or --config node.yaml", file=sys.stderr)
         return 2
-    problems = check(paths, _known(config))
+    system_tables = config is None or config.cassandra.system_tables
+    problems = check(paths, _known(config), system_tables=system_tables)
     for problem in problems:
         print(problem)
     counts = {severity: sum(one.severity == severity for one in problems) for severity in ("error", "warning", "note")}

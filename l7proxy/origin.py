@@ -111,6 +111,7 @@ class PolicyView:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         settings = snapshot.settings
+        self._system_tables = settings.cassandra.system_tables
         self._resolver = Resolver(
             snapshot.policies, node_audit=settings.node_audit, allow_localhost=settings.allow_localhost
         )
@@ -199,5 +200,5 @@ class PolicyView:
         found = self._sets.get(id(policy))
         if found is None:
             # The policy is kept beside its rule set, so its id stays its own.
-            found = self._sets[id(policy)] = (policy, RuleSet(policy))
+            found = self._sets[id(policy)] = (policy, RuleSet(policy, system_tables=self._system_tables))
         return found[1]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from policies.patterns import PatternSet, Style, literals
 
 ANY = 0
 """The number that stands for a field a rule does not ask about."""
+_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_WILD = {"*": "(?s:.*)", "?": "(?s:.)"}
 
 
 class Expressions:
@@ -57,3 +60,19 @@ class Expressions:
 def wire(text: str) -> str:
     """A policy's text as a request has it: its UTF-8 bytes, read as latin-1."""
     return text if text.isascii() else text.encode().decode("latin-1")
+
+
+def of_glob(glob: str) -> str:
+    """A glob (``*`` any run of characters, ``?`` one) as an expression of RE2."""
+    parts = re.split(r"(\*+|\?)", glob)
+    return "".join(_WILD.get(part[:1]) or _SPECIAL.sub(r"\\\g<0>", part) for part in parts)
+
+
+def of_search(pattern: str) -> str:
+    """An expression of what holds `pattern` anywhere in it. Where that begins with ``^`` it costs less."""
+    if not pattern.startswith("^") or "|" in pattern:
+        return f"(?s:.*)(?:{pattern})(?s:.*)"
+    rest = pattern[1:]
+    if rest.endswith("$") and literals(rest[:-1]) is not None:
+        return rest[:-1]
+    return f"(?:{rest})(?s:.*)"

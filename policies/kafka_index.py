@@ -6,7 +6,6 @@ for each combination of what a request may name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import TypeAlias
@@ -14,7 +13,7 @@ from typing import TypeAlias
 from parsers.facts import KafkaRequest
 from parsers.kafka_schema import APIS
 from policies import index
-from policies.expressions import ANY, Expressions, wire
+from policies.expressions import ANY, Expressions, of_glob, wire
 from policies.kafka_apis import SWEEPING, Names, Scope, api_name, asked, scope
 from policies.model import KafkaRule
 from policies.patterns import Style
@@ -25,8 +24,6 @@ _Key: TypeAlias = tuple[int, int | None, str | None, int, int, int]
 
 _SHOWN = 200
 """Characters of a name that a reason quotes."""
-_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
-_WILD = {"*": "(?s:.*)", "?": "(?s:.)"}
 _SHAPES = tuple(map(Names, range(8)))
 
 
@@ -131,10 +128,4 @@ def _numbers(expressions: Expressions, globs: Iterable[str] | None) -> Sequence[
     """The numbers that stand for a rule's globs; ANY alone if it asks for none."""
     if globs is None:
         return (ANY,)
-    return [number for glob in globs for number in expressions.add(None if glob == "*" else expression(glob))]
-
-
-def expression(glob: str) -> str:
-    """A glob (``*`` any run of characters, ``?`` one) as an expression of RE2."""
-    parts = re.split(r"(\*+|\?)", glob)
-    return "".join(_WILD.get(part[:1]) or _SPECIAL.sub(r"\\\g<0>", part) for part in parts)
+    return [number for glob in globs for number in expressions.add(None if glob == "*" else of_glob(glob))]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from policies import kafka_shadow
+from policies import cql_shadow, kafka_shadow
+from policies.check_cql import cql_remarks
 from policies.check_grpc import Remark, grpc_remarks
 from policies.check_http import http_remarks
 from policies.check_kafka import kafka_remarks
@@ -37,4 +38,5 @@ def _http(entry: PortRule, deny: bool) -> Remarks:
 LINTS: Mapping[L7Protocol, Lint] = {
     L7Protocol.HTTP: Lint(_http, shadowed),
     L7Protocol.KAFKA: Lint(kafka_remarks, kafka_shadow.shadowed),
+    L7Protocol.CASSANDRA: Lint(cql_remarks, cql_shadow.shadowed),
 }

@@ -45,10 +45,10 @@ class HttpReader:
         if node is None or not text:
             return None
         if (text, deny) not in self._known:
-            self._known[text, deny] = _complaint(text, Style(wide=deny))
-        complaint = self._known[text, deny]
-        if complaint is not None:
-            self.reader.fault(node, complaint)
+            self._known[text, deny] = complaint(text, Style(wide=deny))
+        told = self._known[text, deny]
+        if told is not None:
+            self.reader.fault(node, told)
         return text
 
     def _headers(self, fields: Mapping[str, Node], deny: bool) -> Iterator[HeaderMatch]:
@@ -99,7 +99,7 @@ class HttpReader:
         return HeaderMatch(name.lower(), value, log)
 
 
-def _complaint(pattern: str, style: Style) -> str | None:
+def complaint(pattern: str, style: Style) -> str | None:
     """What RE2 has against an expression, with the place in it, or None."""
     if len(pattern) > _MAX_PATTERN:
         return f"an expression may have {_MAX_PATTERN} characters, this has {len(pattern)}"

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from parsers.facts import Request
+from parsers.facts import CqlRequest, Request
+from policies.cql_actions import read_by_drivers
+from policies.cql_index import CqlIndex
 from policies.decision import L7Lists, L7Policy
 from policies.http_index import HttpIndex
 from policies.index import Index
@@ -19,8 +21,10 @@ _NAMED = 3
 _INDEXES: Mapping[L7Protocol, Callable[[Sequence[Any], bool], Index]] = {
     L7Protocol.HTTP: HttpIndex,
     L7Protocol.KAFKA: KafkaIndex,
+    L7Protocol.CASSANDRA: CqlIndex,
 }
 """By protocol: the index of a list of rules, which are allow or (True) deny rules."""
+_TO_DRIVERS = "drivers read this when they connect (cassandra.system_tables of node.yaml)"
 
 
 class RuleSet:
@@ -28,16 +32,17 @@ class RuleSet:
 
     They judge requests of `protocol` and no others. `header_names` are the lower-case names of the headers that any
     rule looks at; `needs_headers` says that there are some. With `audit_only` nothing is ever refused: no policy that
-    enforces restricts the flow.
+    enforces restricts the flow. `system_tables`: what drivers read when they connect is allowed beside the rules,
+    unless one denies it (see `policies.cql_actions`).
     """
 
-    def __init__(self, policy: L7Policy) -> None:
+    def __init__(self, policy: L7Policy, *, system_tables: bool = True) -> None:
         """Raises `policies.patterns.PatternError` if RE2 does not take an expression."""
         self.protocol = policy.protocol
-        self._enforced = _Lists(policy, policy.enforced)
+        self._enforced = _Lists(policy, policy.enforced, system_tables)
         self._candidate: _Lists | None = None
         if policy.candidate is not policy.enforced:
-            self._candidate = _Lists(policy, policy.candidate)
+            self._candidate = _Lists(policy, policy.candidate, system_tables)
         self.header_names = self._enforced.header_names
         if self._candidate is not None:
             self.header_names |= self._candidate.header_names
@@ -84,7 +89,7 @@ def _weight(decision: L7Decision) -> tuple[bool, bool]:
 class _Lists:
     """One set of policies' lists: deny before allow."""
 
-    def __init__(self, policy: L7Policy, lists: L7Lists) -> None:
+    def __init__(self, policy: L7Policy, lists: L7Lists, system_tables: bool) -> None:
         index, messages = _INDEXES[policy.protocol], policy.messages
         self._direction, self._messages = str(policy.direction), messages
         self._deny = index(lists.deny, True) if lists.deny else None
@@ -94,6 +99,9 @@ class _Lists:
         self._remarks = self._allow.remarks
         self._denied = [self._deny_decision(rule.ref) for rule in lists.deny]
         self._allowed = [] if self._everything else [self._allow_decision(rule.ref) for rule in lists.allow]
+        self._to_drivers: L7Decision | None = None
+        if system_tables and policy.protocol is L7Protocol.CASSANDRA:
+            self._to_drivers = L7Decision(Verdict.FORWARDED, None, _TO_DRIVERS, None, self._direction)
         self._whose = _whose(lists.allow)
         named = [rule.ref.policy for rule in lists.allow if rule.ref.policy in messages] or list(messages)
         self._message = messages[named[0]] if named else None
@@ -108,6 +116,8 @@ class _Lists:
             return self._everything
         allowed = self._allow.find(request)
         if allowed is None:
+            if self._to_drivers is not None and isinstance(request, CqlRequest) and read_by_drivers(request):
+                return self._to_drivers
             return self._refuse(request)
         decision = self._allowed[allowed.order]
         if self._remarks and (remark := self._allow.remark(allowed, request)):

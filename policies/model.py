@@ -146,7 +146,31 @@ class KafkaRule:
         return all(one is None for one in (self.api, self.role, self.version, self.client_id, *names))
 
 
-L7Rule: TypeAlias = HttpRule | KafkaRule
+@dataclass(frozen=True, slots=True)
+class CqlRule:
+    """One CQL rule: fields AND, absent ones (None) not asked. `actions` are of `parsers.facts.ACTIONS`; None: any but
+    `UNKNOWN`, which an allow rule has to name.
+
+    Keyspaces and tables are globs, one of which must hold all of the name. `pattern` is Cilium's ``query_table``: RE2,
+    found anywhere in ``keyspace.table``, or in the keyspace of what names no table; it is not asked of USE.
+    An allow rule holds only statements that name what it asks about. Of a deny rule see `policies.cql_index`.
+    """
+
+    protocol: ClassVar = L7Protocol.CASSANDRA
+
+    actions: frozenset[str] | None
+    keyspaces: tuple[str, ...] | None
+    tables: tuple[str, ...] | None
+    pattern: str | None
+    ref: RuleRef
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether every request of the protocol is held (to allow them: that can be read)."""
+        return all(one is None for one in (self.actions, self.keyspaces, self.tables, self.pattern))
+
+
+L7Rule: TypeAlias = HttpRule | KafkaRule | CqlRule
 L7Rules: TypeAlias = tuple[L7Rule, ...]
 """Rules of one protocol."""
 

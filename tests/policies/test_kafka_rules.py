@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from parsers.facts import KafkaRequest
 from parsers.kafka_schema import APIS, BY_NAME
 from policies.decision import L7Lists
+from policies.expressions import of_glob
 from policies.kafka_apis import ADMINISTRATION, BASE, NAMING, NEVER, ROLES, Names
-from policies.kafka_index import KafkaIndex, expression
+from policies.kafka_index import KafkaIndex
 from policies.model import KafkaRole, KafkaRule
 from policies.verdict import RuleRef, Verdict
 from tests.policies.rules import audited, rules
@@ -354,7 +355,7 @@ def test_the_index_finds_the_first_that_reading_every_rule_finds(
 
 
 def test_a_name_of_one_rule_is_no_expression_for_another() -> None:
-    assert expression("a.b*c?") == r"a\.b(?s:.*)c(?s:.)"
+    assert of_glob("a.b*c?") == r"a\.b(?s:.*)c(?s:.)"
 
 
 def _cost(count: int, asked: KafkaRequest, *more: KafkaRule) -> float:

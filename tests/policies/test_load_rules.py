@@ -176,7 +176,7 @@ TCP = "ports: [{port: '80', protocol: TCP}]"
         (f"{TCP}, rules: {{HTTP: []}}", "unknown key 'HTTP', did you mean http?"),
         (f"{TCP}, rules: {{dns: [{{matchName: a}}]}}", "not supported: dns"),
         (f"{TCP}, rules: {{dns: [{{matchName: a}}]}}", "not supported: dns"),
-        (f"{TCP}, rules: {{l7proto: cassandra, l7: []}}", "not supported: l7proto"),
+        (f"{TCP}, rules: {{l7proto: memcached, l7: []}}", "not supported: l7proto 'memcached' (only cassandra is)"),
         (f"{TCP}, rules: {{http: [], kafka: []}}", "http and kafka cannot stand in one rules"),
         (f"{TCP}, rules: {{http: {{}}}}", "rules.http: must be a list"),
         (f"{TCP}, terminatingTLS: {{}}", "not supported: terminatingTLS (TLS is not terminated)"),
