@@ -118,7 +118,8 @@ def run_explain(arguments: argparse.Namespace) -> int:
     table = _table(config)
     table.set_prefixes(cidr_prefixes(loaded.policies))
     audit, localhost = (config.audit, config.allow_localhost == "always") if config is not None else (False, False)
-    explainer = Explainer(Resolver(loaded.policies, node_audit=audit, allow_localhost=localhost))
+    resolver = Resolver(loaded.policies, node_audit=audit, allow_localhost=localhost)
+    explainer = Explainer(resolver, system_tables=config is None or config.cassandra.system_tables)
     options = config.http if config is not None else HttpOptions()
     try:
         return _answer(_queries(arguments, table), Reader(table, options), explainer, arguments)

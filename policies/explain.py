@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,7 +10,7 @@ from parsers.facts import CqlRequest, HttpRequest, KafkaRequest, Request
 from policies.decision import Clash, L4Decision, L4Kind, L7Policy, judging
 from policies.identity import Identity
 from policies.kafka_apis import ADMINISTRATION
-from policies.match import RuleSet, judge_all
+from policies.match import RuleSet, judge_all, worst
 from policies.model import L7Protocol, TrafficDirection
 from policies.resolve import Resolver
 from policies.spellings import call_of
@@ -23,19 +23,22 @@ Refusal: TypeAlias = Callable[[frozenset[str]], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A flow, and a request in it if `request` is there.
+    """A flow, and a request in it if `request` is there. What a CQL statement does is one request or more: each of
+    them must be allowed.
 
     `direction` None asks both: the source's egress and the destination's ingress, each if that side is an endpoint.
-    `protocol` is TCP, UDP, SCTP or another name (ICMP: then `port` means nothing). `refusal` is the parser's word.
+    `protocol` is TCP, UDP, SCTP or another name (ICMP: then `port` means nothing). `refusal` is the parser's word;
+    `remark` is added to a refusal's reason.
     """
 
     source: Identity
     destination: Identity
     protocol: str
     port: int
-    request: Request | None = None
+    request: Request | tuple[CqlRequest, ...] | None = None
     direction: TrafficDirection | None = None
     refusal: Refusal | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,10 @@ class Explanation:
 
 
 class Explainer:
-    """Answers queries with one set of policies; rules are compiled once for all of them."""
+    """Answers queries with one set of policies; rules are compiled once for all. `system_tables`: see `RuleSet`."""
 
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
+    def __init__(self, resolver: Resolver, *, system_tables: bool = True) -> None:
+        self._resolver, self._system_tables = resolver, system_tables
         self._sets: dict[int, tuple[L7Policy, RuleSet]] = {}
 
     def explain(self, query: Query) -> Explanation:
@@ -83,22 +86,25 @@ class Explainer:
             return Explanation(Verdict.DROPPED, "L4", None, str(error))
         if not policies:
             return packets
-        if query.request is None:
+        if not query.request:
             return _unread(packets)
+        asked = query.request if isinstance(query.request, tuple) else (query.request,)
         sets = [self._rules(policy) for policy in policies]
-        if _protocol(query.request) is not sets[0].protocol:
+        if _PROTOCOLS[type(asked[0])] is not sets[0].protocol:
             return _refused(sets, f"it is no request of {sets[0].protocol}, which the rules of this port are for")
-        return self._request(query, query.request, sets, packets)
+        return self._request(query, asked, sets, packets)
 
-    def _request(self, query: Query, asked: Request, sets: list[RuleSet], packets: Explanation) -> Explanation:
+    def _request(
+        self, query: Query, asked: Sequence[Request], sets: list[RuleSet], packets: Explanation
+    ) -> Explanation:
         refusal = query.refusal(frozenset[str]().union(*(one.header_names for one in sets))) if query.refusal else None
         if refusal is not None:
             return _refused(sets, refusal)
-        request = judge_all(sets, asked)
+        request = worst(judge_all(sets, one) for one in asked)
         if packets.verdict is Verdict.AUDIT and request.verdict is Verdict.FORWARDED:
             return packets
         refused = request.verdict is not Verdict.FORWARDED
-        hint = _hint(sets, asked) if refused else ""
+        hint = _hint(sets, asked[0]) + query.remark if refused else ""
         return Explanation(request.verdict, "L7", request.rule, request.reason + hint)
 
     def _decide(self, query: Query) -> list[L4Decision]:
@@ -117,7 +123,7 @@ class Explainer:
         found = self._sets.get(id(policy))
         if found is None:
             # The policy is kept beside its rules, so that its id stays its own.
-            found = self._sets[id(policy)] = (policy, RuleSet(policy))
+            found = self._sets[id(policy)] = (policy, RuleSet(policy, system_tables=self._system_tables))
         return found[1]
 
 
@@ -133,10 +139,6 @@ def _packets(decisions: list[L4Decision]) -> Explanation:
     chosen = (audited or ruled or decisions)[-1]
     verdict = Verdict.AUDIT if audited else Verdict.FORWARDED
     return Explanation(verdict, "L4", chosen.rule, chosen.reason)
-
-
-def _protocol(request: Request) -> L7Protocol:
-    return _PROTOCOLS[type(request)]
 
 
 def _refused(sets: list[RuleSet], reason: str) -> Explanation:
