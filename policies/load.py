@@ -9,7 +9,7 @@ Three things are our own:
 - ``rules.http`` inside ingressDeny and egressDeny, which Cilium's schema does not have: requests that match are
   refused, whatever allows them. The rest of the port stays as the other rules make it. Like every deny rule of
   Cilium's it puts the endpoint in default deny, unless ``enableDefaultDeny`` says otherwise.
-- ``rules.grpc``, for allow and deny rules; and of ``rules.kafka`` deny rules and the lists of globs.
+- ``rules.grpc`` and ``rules.cql``, for allow and deny rules; and of ``rules.kafka`` deny rules and the lists of globs.
 """
 
 from __future__ import annotations

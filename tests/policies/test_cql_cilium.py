@@ -10,6 +10,7 @@ from policies.decision import L7Lists
 from policies.match import RuleSet
 from policies.verdict import RuleRef, Verdict
 from tests.policies.test_cql_rules import allows, ask, cilium, policy, rule
+from tests.policies.texts import BATCH, WEB, resolver, to_api
 
 # -- Cilium's ----------------------------------------------------------------------------------------------------
 
@@ -106,3 +107,59 @@ def test_the_default_holds_in_audit_mode_too() -> None:
     watching = RuleSet(policy(L7Lists(open=True), L7Lists((rule("select", "shop"),))))
     assert watching.judge(ask("select", "system.local")).verdict is Verdict.FORWARDED
     assert watching.judge(ask("select", "system_auth.roles")).verdict is Verdict.AUDIT
+
+
+EMPIRE = """\
+apiVersion: "cilium.io/v2"
+kind: CiliumNetworkPolicy
+metadata:
+  name: "secure-cassandra"
+specs:
+- description: "Outposts write their records; headquarters do what they want"
+  endpointSelector:
+    matchLabels: {app: api}
+  ingress:
+  - fromEndpoints:
+    - matchLabels: {app: web}
+    toPorts:
+    - ports:
+      - {port: "9042", protocol: TCP}
+      rules:
+        l7proto: cassandra
+        l7:
+        - query_action: "select"
+          query_table: "system\\\\..*"
+        - query_action: "select"
+          query_table: "system_schema\\\\..*"
+        - query_action: "insert"
+          query_table: "attendance.daily_records"
+  - fromEndpoints:
+    - matchLabels: {app: batch}
+    toPorts:
+    - ports:
+      - {port: "9042", protocol: TCP}
+      rules:
+        l7proto: cassandra
+        l7: [{}]
+"""
+
+
+def test_a_policy_in_the_manner_of_ciliums_documentation() -> None:
+    found = resolver(EMPIRE)
+    asked = [
+        ("select", "system.local", True, True),
+        ("select", "system_schema.tables", True, True),
+        ("insert", "attendance.daily_records", True, True),
+        ("use", "attendance", True, True),
+        ("select", "attendance.daily_records", False, True),
+        ("insert", "deathstar.scrum_notes", False, True),
+        ("drop-table", "attendance.daily_records", False, True),
+        ("list-roles", "", False, True),
+        (UNKNOWN, "", False, False),
+    ]
+    for who, place in ((WEB, 2), (BATCH, 3)):
+        decision = to_api(found, who, 9042)
+        assert decision.l7 is not None
+        judge = RuleSet(decision.l7).judge
+        for one in asked:
+            assert (judge(ask(one[0], one[1])).verdict is Verdict.FORWARDED) is one[place], (who, one)
