@@ -14,8 +14,8 @@ from l7proxy.identities import IdentityTable
 from l7proxy.limits import Limits
 from l7proxy.origin import PolicyView, Prefixes, UnknownFlow
 from l7proxy.snapshot import Settings, Snapshot
-from parsers.facts import HttpRequest, KafkaRequest
-from parsers.options import HttpOptions
+from parsers.facts import CqlRequest, HttpRequest, KafkaRequest
+from parsers.options import CassandraOptions, HttpOptions
 from policies.identity import cidr
 from policies.load import load_text
 from policies.resolve import cidr_prefixes
@@ -47,10 +47,11 @@ class Node:
         self.api = self.table.add("api", {"app": "api"}, addresses=["10.77.0.3"], interface="v1")
         self.view = self.load(policy)
 
-    def load(self, policy: str) -> PolicyView:
+    def load(self, policy: str, cassandra: CassandraOptions | None = None) -> PolicyView:
         policies = tuple(load_text(policy, "policy.yaml"))
         self.table.set_prefixes(cidr_prefixes(policies))
         settings = Settings("node", False, False, False, True, 0xA00, Limits(), HttpOptions(), FlowLogConfig())
+        settings = replace(settings, cassandra=cassandra or settings.cassandra)
         names = {entry.id: entry.name for entry in self.table.workloads.values()}
         addresses = {str(a): e.identity.number for e in self.table.workloads.values() for a in e.addresses}
         return PolicyView(Snapshot(1, settings, policies, dict(self.table.numbers), names, addresses))
@@ -192,6 +193,20 @@ def test_a_judge_knows_its_protocol_and_there_is_none_for_two() -> None:
     flow = node.flow(node.front.identity.number)._replace(src_endpoint=node.front.id)
     origin = node.view.origin(("10.77.0.2", 4000), SERVER, flow)
     assert origin.judge is None and "egress rules for http and ingress rules for kafka" in origin.reason
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_judge_of_cql_has_the_settings_of_the_node(on: bool) -> None:
+    kafka, _ = TWO_PROTOCOLS.split("---")
+    node = Node()
+    options = CassandraOptions(system_tables=on, max_in_flight=7)
+    view = node.load(kafka.replace("kafka: [{topic: orders}]", "cql: [{action: select, keyspace: shop}]"), options)
+    judge = view.origin(("10.77.0.2", 4000), SERVER, node.flow(node.front.identity.number)).judge
+    assert judge is not None and judge.protocol == "cassandra" and judge.cassandra.max_in_flight == 7
+    system = judge.judge(CqlRequest("select", "system", "local")).verdict
+    assert judge.judge(CqlRequest("select", "shop", "orders")).verdict == "FORWARDED"
+    assert judge.judge(CqlRequest("insert", "shop", "orders")).verdict == "DROPPED"
+    assert system == ("FORWARDED" if on else "DROPPED")
 
 
 def test_a_flow_that_nothing_restricts_has_no_protocol() -> None:
