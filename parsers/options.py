@@ -85,19 +85,17 @@ class CassandraOptions:
     (see `policies.cql_tables`). `log_statements`: records hold the statement, with ``?`` for each literal.
 
     `max_frame`: the body of a request or of an answer, decompressed (the protocol itself allows 256 MiB).
-    `max_statement`: a statement's text. `max_nesting`: brackets of a statement in one another, which take some servers
-    exponential time. `max_batch`: statements in a batch. `max_held`: what one connection may have held back in each
-    direction, to be read as a whole, and `max_held_together`: all connections of a worker. `max_in_flight`: requests of
-    a connection that wait for answers. `max_prepared`: prepared statements that a worker remembers, and
-    `max_prepared_text`: what their texts may come to; `max_views`: materialized views; the longest unused are forgotten
-    first.
+    `max_statement`: a statement's text. `max_batch`: statements in a batch. `max_held`: what one connection may have
+    held back in each direction, to be read as a whole, and `max_held_together`: all connections of a worker.
+    `max_in_flight`: requests of a connection that wait for answers. `max_prepared`: prepared statements that a worker
+    remembers, and `max_prepared_text`: what their texts may come to; `max_views`: materialized views; the longest
+    unused are forgotten first.
     """
 
     system_tables: bool = True
     log_statements: bool = False
     max_frame: int = field(default=256 << 20, metadata=_bounds(1024, 1 << 30))
     max_statement: int = field(default=1 << 20, metadata=_bounds(256, 64 << 20))
-    max_nesting: int = field(default=16, metadata=_bounds(4, 23))
     max_batch: int = field(default=10_000, metadata=_bounds(1, 65_535))
     max_held: int = field(default=32 << 20, metadata=_bounds(262_144, 1 << 30))
     max_held_together: int = field(default=256 << 20, metadata=_bounds(262_144, 1 << 40))
