@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from l7proxy.conversation import Conversation
+from l7proxy.held import Server
 from l7proxy.http1 import Http1Conversation
 from l7proxy.http1_exchange import Exchange, Judge
 from l7proxy.http2 import Http2Conversation
 from l7proxy.kafka import KafkaConversation
-from l7proxy.kafka_known import KafkaKnown, Server
+from l7proxy.kafka_known import KafkaKnown
 from l7proxy.ops import Direction, Op
 from parsers.http2 import PREFACE
 from policies.model import L7Protocol

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from l7proxy.held import Frame, Server
 from l7proxy.http1_exchange import Judge
 from l7proxy.kafka_changes import both, completes, learns, lists, question, rewrites, watches
 from l7proxy.kafka_exchange import Names, because, examine, judge_item, unread
-from l7proxy.kafka_known import KafkaKnown, Server
-from l7proxy.kafka_requests import Frame, Requests
+from l7proxy.kafka_known import KafkaKnown
+from l7proxy.kafka_requests import Requests
 from l7proxy.kafka_responses import Due, Fetched, State, Then
 from l7proxy.kafka_sasl import HANDSHAKE
 from l7proxy.kafka_sessions import FETCH, SHARE_FETCH, Sessions, Step

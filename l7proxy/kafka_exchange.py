@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from l7proxy import ops
+from l7proxy.held import Server, remember
 from l7proxy.http1_exchange import Judge, unjudged
-from l7proxy.kafka_known import KafkaKnown, Server
+from l7proxy.kafka_known import KafkaKnown
 from parsers.facts import KafkaRequest
 from parsers.kafka import Head
 from parsers.kafka_denials import GROUP, TOPIC, TRANSACTION
@@ -22,8 +22,8 @@ _SHOWN = 16
 """Topics, groups and transactional ids that a record lists."""
 _MAX_NAME = 249
 """Characters of a topic's name: brokers have no longer ones."""
-_CACHED_TEXT, _CACHED = 2048, 4096
-"""Requests whose names are no longer than that together are remembered, and how many of them by one judge."""
+_CACHED_TEXT = 2048
+"""Requests whose names are no longer than that together are remembered."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,13 +80,6 @@ def examine(head: Head, items: Sequence[Item], every: bool, names: Names, judge:
     if len(items) <= _SHOWN and not any(map(_nameless, items, named)) and _size(head, items) <= _CACHED_TEXT:
         remember(judge, key, found)
     return found
-
-
-def remember(judge: Judge, key: Hashable, found: Any) -> None:
-    """Keep it until there are many."""
-    if len(judge.calls) >= _CACHED:
-        judge.calls.clear()
-    judge.calls[key] = found
 
 
 def judge_item(head: Head, item: Item, name: str | None, every: bool, judge: Judge) -> L7Decision:

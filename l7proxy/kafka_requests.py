@@ -6,9 +6,10 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from l7proxy.held import Frame, Gather, remember
 from l7proxy.http1_exchange import Judge
-from l7proxy.kafka_exchange import Names, because, examine, remember, unread
-from l7proxy.kafka_known import Gather, KafkaKnown
+from l7proxy.kafka_exchange import Names, because, examine, unread
+from l7proxy.kafka_known import KafkaKnown
 from l7proxy.kafka_large import LARGE_FROM, Large, begin
 from l7proxy.kafka_responses import Due, Responses, State
 from l7proxy.kafka_sasl import Sasl
@@ -21,27 +22,6 @@ from parsers.kafka_repeat import PRODUCE, begins, repeated
 from policies.verdict import Verdict
 
 _LENGTH = struct.Struct(">i")
-
-
-class Frame(NamedTuple):
-    """One whole frame: `data` from `start` (its length) to `stop`. `taken`: its bytes are ours already."""
-
-    data: bytes
-    start: int
-    stop: int
-    taken: bool
-
-    def goes(self, output: Output) -> None:
-        """To the server, as it is."""
-        if self.taken:
-            output.add(Inject(Direction.REQUEST, self.data))
-        else:
-            output.take(Pass, self.stop - self.start)
-
-    def ends(self, output: Output) -> None:
-        """Here."""
-        if not self.taken:
-            output.take(Drop, self.stop - self.start)
 
 
 class Allowed(NamedTuple):

@@ -15,9 +15,10 @@ from enum import IntEnum, auto
 from functools import cache
 from typing import NamedTuple
 
+from l7proxy.held import Gather
 from l7proxy.http1_exchange import Judge
 from l7proxy.kafka_exchange import because
-from l7proxy.kafka_known import Gather, KafkaKnown
+from l7proxy.kafka_known import KafkaKnown
 from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, KafkaCall, KafkaRequest, Need, Op, Pass, Record
 from l7proxy.output import Output
 from parsers.kafka import Head, flexible

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeAlias
 
+from l7proxy.held import Server
 from l7proxy.http1_exchange import Judge
 from l7proxy.kafka_exchange import Names, Outcome, examine
-from l7proxy.kafka_known import KafkaKnown, Server, Session
+from l7proxy.kafka_known import KafkaKnown, Session
 from parsers.kafka import Head
 from parsers.kafka_codec import wanted
 from parsers.kafka_names import Asked, Item

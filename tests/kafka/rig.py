@@ -6,8 +6,9 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from l7proxy.held import Server
 from l7proxy.kafka import KafkaConversation
-from l7proxy.kafka_known import KafkaKnown, Server
+from l7proxy.kafka_known import KafkaKnown
 from l7proxy.ops import Abort, Close, Direction, KafkaCall, KafkaRequest
 from parsers import facts
 from parsers.kafka import Head, flexible, read_head, read_response

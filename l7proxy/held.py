@@ -1,0 +1,125 @@
+"""What conversations hold back or remember, always with a bound."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+from l7proxy.http1_exchange import Judge
+from l7proxy.ops import Direction, Drop, Inject, Pass
+from l7proxy.output import Output
+
+Server: TypeAlias = tuple[str, int]
+"""Address and port. What one server says is believed of that server alone."""
+Kept = TypeVar("Kept")
+_CACHED = 4096
+"""Things that one judge remembers."""
+
+
+class Newest(Generic[Kept]):
+    """A table of at most `size` entries, which together weigh at most `weight`. The longest unused is forgotten
+    first."""
+
+    def __init__(self, size: int, weight: int) -> None:
+        self._size, self._weight = size, weight
+        self._entries: OrderedDict[Hashable, tuple[Kept, int]] = OrderedDict()
+        self.weight = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Hashable) -> Kept | None:
+        """An entry, which is now the last to be forgotten."""
+        found = self._entries.get(key)
+        if found is None:
+            return None
+        self._entries.move_to_end(key)
+        return found[0]
+
+    def put(self, key: Hashable, value: Kept, weight: int) -> None:
+        """Add or replace one."""
+        self.drop(key)
+        self._entries[key] = value, weight
+        self.weight += weight
+        while len(self._entries) > self._size or self.weight > self._weight:
+            _, (_, lost) = self._entries.popitem(last=False)
+            self.weight -= lost
+
+    def drop(self, key: Hashable) -> None:
+        """Forget one, if it is there."""
+        found = self._entries.pop(key, None)
+        if found is not None:
+            self.weight -= found[1]
+
+
+class Pool:
+    """`held`: bytes that the connections of a worker hold back, of one protocol."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
+class Gather:
+    """A frame that comes in pieces and is held until it is whole."""
+
+    __slots__ = ("_parts", "_pool", "have", "size")
+
+    def __init__(self, size: int, pool: Pool) -> None:
+        self.size, self.have = size, 0
+        self._parts: list[bytes] = []
+        self._pool = pool
+
+    @property
+    def whole(self) -> bool:
+        """Everything is there."""
+        return self.have == self.size
+
+    def take(self, data: bytes, position: int) -> int:
+        """Keep what belongs to it of `data` from `position` on; how many bytes that is."""
+        part = data[position : position + self.size - self.have]
+        self._parts.append(part)
+        self.have += len(part)
+        self._pool.held += len(part)
+        return len(part)
+
+    def peek(self) -> bytes:
+        """What is there."""
+        if len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0] if self._parts else b""
+
+    def release(self) -> bytes:
+        """What is there, for the last time."""
+        found = self.peek()
+        self._pool.held -= self.have
+        self._parts, self.have = [], 0
+        return found
+
+
+class Frame(NamedTuple):
+    """One whole frame: `data` from `start` (its length) to `stop`. `taken`: its bytes are ours already."""
+
+    data: bytes
+    start: int
+    stop: int
+    taken: bool
+
+    def goes(self, output: Output) -> None:
+        """To the server, as it is."""
+        if self.taken:
+            output.add(Inject(Direction.REQUEST, self.data))
+        else:
+            output.take(Pass, self.stop - self.start)
+
+    def ends(self, output: Output) -> None:
+        """Here."""
+        if not self.taken:
+            output.take(Drop, self.stop - self.start)
+
+
+def remember(judge: Judge, key: Hashable, found: Any) -> None:
+    """Keep it until there are many."""
+    if len(judge.calls) >= _CACHED:
+        judge.calls.clear()
+    judge.calls[key] = found
