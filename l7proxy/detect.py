@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from l7proxy.cassandra import CassandraConversation
+from l7proxy.cassandra_known import CassandraKnown
 from l7proxy.conversation import Conversation
 from l7proxy.held import Server
 from l7proxy.http1 import Http1Conversation
@@ -13,13 +16,31 @@ from l7proxy.kafka import KafkaConversation
 from l7proxy.kafka_known import KafkaKnown
 from l7proxy.ops import Direction, Op
 from parsers.http2 import PREFACE
+from parsers.options import CassandraOptions, KafkaOptions
 from policies.model import L7Protocol
 
 
-def converse(judge: Judge, known: KafkaKnown, server: Server, owner: int) -> Conversation:
+class Known(NamedTuple):
+    """What the connections of a worker share, by protocol."""
+
+    kafka: KafkaKnown
+    cassandra: CassandraKnown
+
+
+def known(kafka: KafkaOptions, cassandra: CassandraOptions) -> Known:
+    """Of a worker that has just begun."""
+    return Known(
+        KafkaKnown(kafka.known_topics, kafka.sessions),
+        CassandraKnown(cassandra.max_prepared, cassandra.max_prepared_text, cassandra.max_views),
+    )
+
+
+def converse(judge: Judge, known: Known, server: Server, owner: int) -> Conversation:
     """The conversation of a connection to `server`, whose client's identity has the number `owner`."""
     if judge.protocol is L7Protocol.KAFKA:
-        return KafkaConversation(judge, known, server, owner)
+        return KafkaConversation(judge, known.kafka, server, owner)
+    if judge.protocol is L7Protocol.CASSANDRA:
+        return CassandraConversation(judge, known.cassandra, server)
     return HttpConversation(judge)
 
 

@@ -105,10 +105,10 @@ class Frame(NamedTuple):
     stop: int
     taken: bool
 
-    def goes(self, output: Output) -> None:
-        """To the server, as it is."""
+    def goes(self, output: Output, direction: Direction = Direction.REQUEST) -> None:
+        """On, as it is."""
         if self.taken:
-            output.add(Inject(Direction.REQUEST, self.data))
+            output.add(Inject(direction, self.data))
         else:
             output.take(Pass, self.stop - self.start)
 

@@ -23,10 +23,9 @@ from typing import cast
 import uvloop
 
 from l7proxy.control import FrameReader, Kind, frame
-from l7proxy.detect import converse
+from l7proxy.detect import converse, known
 from l7proxy.flowjson import ConnectionEncoder, FlowEncoder
 from l7proxy.flowlog import BatchSink
-from l7proxy.kafka_known import KafkaKnown
 from l7proxy.listener import listen, reset
 from l7proxy.metrics import WorkerMetrics
 from l7proxy.ops import Direction
@@ -130,7 +129,7 @@ class Worker:
         self.limits, self.mark = settings.limits, settings.mark
         self.refuse_with_503 = settings.refuse_upstream_with_503
         if self.view is None:
-            self.kafka = KafkaKnown(settings.kafka.known_topics, settings.kafka.sessions)
+            self.known = known(settings.kafka, settings.cassandra)
         self.view = PolicyView(snapshot)
         self._encode = FlowEncoder(settings.node_name, settings.flow_log)
         self._each(lambda relay: relay.rejudge(self._locate))
@@ -237,7 +236,7 @@ class Worker:
             self._refuse(transport, "see above")
             return None
         self.by_endpoint[origin.endpoint] += 1
-        relay = Relay(self, origin, converse(origin.judge, self.kafka, origin.server, origin.source.number))
+        relay = Relay(self, origin, converse(origin.judge, self.known, origin.server, origin.source.number))
         self.relays[relay] = origin.endpoint
         return relay
 

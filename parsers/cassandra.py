@@ -59,12 +59,12 @@ RESPONSES = frozenset(Opcode) - REQUESTS
 
 
 class Malformed(Exception):
-    """Bytes that are no such message; `offset` from the beginning of what was given to read. `unsupported`: it is only
-    the version that is not spoken here."""
+    """Bytes that are no such message; `offset` from the beginning of what was given to read, `text` says what is wrong.
+    `unsupported`: it is only the version that is not spoken here."""
 
     def __init__(self, offset: int, text: str, *, unsupported: bool = False) -> None:
         super().__init__(f"{text} at byte {offset}")
-        self.offset, self.unsupported = offset, unsupported
+        self.offset, self.text, self.unsupported = offset, text, unsupported
 
 
 class Envelope(NamedTuple):
@@ -88,7 +88,7 @@ def read_request_envelope(data: bytes, place: int, version: int, most: int) -> E
     if own not in VERSIONS or (version and own != version):
         raise Malformed(place, f"version {own & 0x7F} of the protocol", unsupported=not own & RESPONSE)
     if opcode not in REQUESTS:
-        raise Malformed(place + 4, f"opcode {opcode}, which no client may send,")
+        raise Malformed(place + 4, f"opcode {opcode}, which no client may send")
     if flags & ~(COMPRESSED | TRACING | PAYLOAD | BETA):
         raise Malformed(place + 1, f"flags {flags:#x}")
     if stream < 0:
@@ -104,7 +104,7 @@ def read_response_envelope(data: bytes, place: int) -> Envelope:
     if not own & RESPONSE:
         raise Malformed(place, f"a response of version {own}")
     if opcode not in RESPONSES:
-        raise Malformed(place + 4, f"opcode {opcode}, which no server may send,")
+        raise Malformed(place + 4, f"opcode {opcode}, which no server may send")
     if size < 0:
         raise Malformed(place + 5, f"a body of {size} bytes")
     return Envelope(own & ~RESPONSE, flags, stream, opcode, size)

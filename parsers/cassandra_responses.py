@@ -23,6 +23,8 @@ _INT, _SHORT = struct.Struct(">i"), struct.Struct(">H")
 _LONGEST = 1000
 """Bytes of a message of our own."""
 _NO_METADATA = 4
+VIEWS = 3
+"""Columns of the answer to `views_query`."""
 
 
 class Kind(IntEnum):
@@ -49,7 +51,7 @@ def message(flags: int, data: bytes, start: int, stop: int) -> Reader:
     return reader
 
 
-def read_pairs(reader: Reader, columns: int, most: int) -> list[tuple[str, ...]]:
+def read_texts(reader: Reader, columns: int, most: int) -> list[tuple[str, ...]]:
     """Text `columns` of rows that were asked for without metadata: `reader` stands behind the RESULT's kind. At most
     `most` rows. Raises Malformed."""
     flags, count = reader.int(), reader.int()
@@ -65,6 +67,14 @@ def _text(reader: Reader) -> str:
     size = reader.int()
     start = reader.take(size)
     return reader.data[start : start + size].decode(errors="replace")
+
+
+def views_query(version: int, stream: int) -> bytes:
+    """The envelope of a QUERY for all materialized views, with consistency ONE, which is answered without metadata: as
+    many texts as `VIEWS`, keyspace, view and table."""
+    text = b"SELECT keyspace_name, view_name, base_table_name FROM system_schema.views"
+    flags = b"\2" if version < 5 else b"\0\0\0\2"
+    return write_envelope(version, stream, Opcode.QUERY, _INT.pack(len(text)) + text + b"\0\1" + flags)
 
 
 def refusal(version: int, stream: int, code: int, text: str, extra: bytes = b"") -> bytes:

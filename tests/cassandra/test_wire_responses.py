@@ -9,7 +9,7 @@ import pytest
 from cassandra.protocol import ErrorMessage, PreparedQueryNotFound, ProtocolHandler, UnauthorizedErrorMessage
 
 from parsers.cassandra import HEADER, PAYLOAD, TRACING, WARNING, Malformed, read_response_envelope
-from parsers.cassandra_responses import PROTOCOL, UNAUTHORIZED, message, read_pairs, refusal, unprepared, unsupported
+from parsers.cassandra_responses import PROTOCOL, UNAUTHORIZED, message, read_texts, refusal, unprepared, unsupported
 from tests.cassandra import words
 
 
@@ -67,9 +67,9 @@ def test_rows_of_two_texts() -> None:
     body = struct.pack(">iii", 4, 2, 2) + b"".join(
         struct.pack(">i", len(one)) + one for one in (b"ks", b"v", b"ks", b"V2")
     )
-    assert read_pairs(message(0, body, 0, len(body)), 2, 9) == [("ks", "v"), ("ks", "V2")]
+    assert read_texts(message(0, body, 0, len(body)), 2, 9) == [("ks", "v"), ("ks", "V2")]
     with pytest.raises(Malformed):
-        read_pairs(message(0, body, 0, len(body)), 2, 1)
+        read_texts(message(0, body, 0, len(body)), 2, 1)
     for place in range(len(body)):
         with pytest.raises(Malformed):
-            read_pairs(message(0, body[:place], 0, place), 2, 9)
+            read_texts(message(0, body[:place], 0, place), 2, 9)

@@ -1,0 +1,295 @@
+"""The conversation of one CQL connection: what passes, what is refused, and how that is answered.
+
+A statement passes verbatim if all that it does is allowed; else it is answered at once as a server with an authorizer
+does, with ERROR 0x2100 on its stream. Version, compression and the session's keyspace are followed by what the server
+says of them. A USE passes when nothing that depends on the keyspace is under way, and what comes behind it waits until
+it is answered: a server runs requests side by side. Prepared statements are those that a server has prepared before the
+proxy's eyes; of others the client is told to prepare them again.
+
+Which tables have materialized views is asked of the server, on the client's own connection. What is malformed ends the
+connection behind what is due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from l7proxy.cassandra_exchange import Outcome, Statements, Unprepared
+from l7proxy.cassandra_known import CassandraKnown, Reading, Views
+from l7proxy.cassandra_parts import Due, State, Then
+from l7proxy.cassandra_requests import Requests, Step
+from l7proxy.cql_judge import because, unread
+from l7proxy.held import Server
+from l7proxy.http1_exchange import Judge, refusal_text
+from l7proxy.ops import Close, Direction, Inject, Op
+from l7proxy.output import Output
+from parsers.cassandra import Envelope, Malformed, Opcode, Reader
+from parsers.cassandra_compression import SNAPPY
+from parsers.cassandra_requests import Batch, Execute, Message, Other, Prepare, Query, Startup
+from parsers.cassandra_responses import (
+    SERVER_ERROR,
+    UNAUTHORIZED,
+    UNPREPARED,
+    VIEWS,
+    Kind,
+    read_texts,
+    refusal,
+    unprepared,
+    views_query,
+)
+from parsers.cassandra_segments import write_segments
+from policies.model import L7Protocol
+
+_VIEWS_FOR = 30.0
+"""Seconds after which a server is asked again for its views."""
+_INVALID = 0x2200
+"""The error of a server without the table of views, and so without views."""
+_VIEW_CHANGES = frozenset({"create-materialized-view", "drop-materialized-view", "drop-keyspace", "unknown"})
+_STREAMS = 32_768
+
+
+class CassandraConversation(Requests):
+    """See `l7proxy.conversation.Conversation`. `judge` may be replaced at any time; requests read later are judged by
+    it, and so are prepared statements.
+
+    Whatever is malformed is passed unread, with an AUDIT record, as long as `judge.audit_only` holds; a judge that
+    enforces ends such a connection.
+    """
+
+    __slots__ = ("_keyspace", "_lost", "_server", "_statements")
+    protocol = L7Protocol.CASSANDRA
+
+    def __init__(self, judge: Judge, known: CassandraKnown, server: Server) -> None:
+        super().__init__(judge, known)
+        self._server = server
+        self._statements = Statements(known, server)
+        self._keyspace: str | None = None
+        """That of the session, as the server has confirmed it."""
+        self._lost = False
+        """Something has passed, where nothing is enforced, that may have changed it."""
+
+    # -- what the relay asks -------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Between messages; or nothing is read any more."""
+        if self._state is State.UNREAD:
+            return True
+        said = self._answers or self._carried or self._left or self._held or self._large_response
+        return not (self._due or said or self.head_pending or self.receiving)
+
+    @property
+    def receiving(self) -> bool:
+        """Within a request."""
+        return bool(self._gather or self._large or self._rest)
+
+    def receive(self, direction: Direction, data: bytes, end: bool, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation.receive`."""
+        if direction:
+            return self._responses(data, end, now)
+        output = Output()
+        self._requests(data, end, now, output)
+        if not self._carried and not self._ended:
+            self._release(output)
+        return output.done()
+
+    def upstream_failed(self, reason: str, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+        output = Output()
+        for stream, due in self._due.items():
+            self._answers.append(refusal(self._speaks, stream, SERVER_ERROR, f"upstream: {reason}"))
+            if due.request is not None:
+                due.request = because(due.request, f"upstream: {reason}")
+        for record in self._records(now):
+            output.add(record)
+        self._release(output)
+        if not self._ended:
+            self._end(output, Close(f"upstream: {reason}"))
+        return output.done()
+
+    def head_timeout(self, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`. Later calls say nothing more."""
+        output = Output()
+        if self.head_pending:
+            self._stream = None
+            self._broken(Malformed(0, "the request did not come in time"), b"", now, output)
+            if self.judge.audit_only and not self._ended:
+                self._end(output, Close("the request did not come in time"))
+            elif not self._carried and not self._ended:
+                self._release(output)
+        return output.done()
+
+    def draining(self, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+        output = Output()
+        if self._state is not State.UNREAD:
+            self._close_behind("the proxy is stopping")
+            self.head_pending = False
+            if not self._carried and not self._ended:
+                self._release(output)
+        return output.done()
+
+    def finish(self, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+        self._forget()
+        self._forget_response()
+        return self._records(now)
+
+    # -- messages ------------------------------------------------------------------------------------------------
+
+    def _judge_message(self, head: Envelope, message: Message, now: float, output: Output) -> Step:
+        if isinstance(message, Other):
+            return self._other(head, now)
+        if isinstance(message, Startup):
+            return self._startup(head, message, now)
+        if not self._ready:
+            raise Malformed(0, "a statement before the server has let the client in")
+        if self._lost and not self.judge.audit_only:
+            raise Malformed(0, "a policy enforces now what this connection was not read for")
+        if now - self._statements.views.asked > _VIEWS_FOR and not self._known_views(now):
+            self._ask_for_views(head.version, now, output)
+            return Step.WAIT
+        try:
+            return self._statement(head, message, now, output)
+        except Unprepared as error:
+            return self._unprepared(head, message, error, now, output)
+
+    def _other(self, head: Envelope, now: float) -> Step:
+        if not self._open and head.opcode != Opcode.OPTIONS:
+            raise Malformed(0, "a request before STARTUP")
+        then: Then | None = None
+        if head.opcode == Opcode.AUTH_RESPONSE:
+            then = self._authenticated
+            self._waits += 1
+        self._due[head.stream] = Due(None, now, then=then)
+        return Step.PASS
+
+    def _startup(self, head: Envelope, message: Startup, now: float) -> Step:
+        if self._open:
+            raise Malformed(0, "a second STARTUP")
+        if self._due:
+            return Step.WAIT
+        if head.version > 4 and message.compression == SNAPPY:
+            raise Malformed(0, "version 5 with snappy")
+        self._version, self._compression = head.version, message.compression
+        self._waits += 1
+        self._due[head.stream] = Due(None, now, then=self._started)
+        return Step.PASS
+
+    def _started(self, opcode: int, _code: int, _reader: Reader) -> None:
+        self._waits -= 1
+        if opcode == Opcode.ERROR:
+            return
+        if opcode not in (Opcode.READY, Opcode.AUTHENTICATE):
+            raise Malformed(0, f"an answer to STARTUP with opcode {opcode}")
+        self._open, self._ready = True, opcode == Opcode.READY
+        self._framed = self._version > 4
+
+    def _authenticated(self, opcode: int, _code: int, _reader: Reader) -> None:
+        self._waits -= 1
+        if opcode == Opcode.AUTH_SUCCESS:
+            self._ready = True
+
+    # -- statements ----------------------------------------------------------------------------------------------
+
+    def _statement(
+        self, head: Envelope, message: Query | Prepare | Execute | Batch, now: float, output: Output
+    ) -> Step:
+        then: Then | None = None
+        consistency = -1
+        if isinstance(message, Execute):
+            outcome, consistency = self._statements.execute(message, self.judge), message.consistency
+        elif isinstance(message, Query):
+            outcome, consistency = self._statements.query(message, self._keyspace, self.judge), message.consistency
+        elif isinstance(message, Batch):
+            outcome, consistency = self._statements.batch(message, self._keyspace, self.judge), message.consistency
+        else:
+            outcome = self._statements.query(message, self._keyspace, self.judge)
+            keyspace = self._keyspace if message.keyspace is None else message.keyspace
+            then = partial(self._prepared, message.text, keyspace, outcome.reading)
+        if outcome.refused:
+            text = refusal_text(outcome.request.decision)
+            self._answers.append(refusal(head.version, head.stream, UNAUTHORIZED, text))
+            output.add(self._record(outcome.request, now, consistency, UNAUTHORIZED))
+            return Step.DROP
+        if outcome.reading.reason and self.judge.audit_only:
+            self._lost = True
+        elif then is None:
+            if outcome.moves and self._leaning:
+                return Step.WAIT
+            then = self._then(outcome)
+            self._waits += outcome.moves
+        self._due[head.stream] = Due(outcome.request, now, consistency, outcome.leans, then)
+        self._leaning += outcome.leans
+        return Step.PASS
+
+    def _then(self, outcome: Outcome) -> Then | None:
+        changes = outcome.request.kind in _VIEW_CHANGES
+        return partial(self._moved, outcome.moves, changes) if outcome.moves or changes else None
+
+    def _moved(self, moves: bool, changes: bool, opcode: int, code: int, reader: Reader) -> None:
+        """The answer to what may have changed the keyspace, or views."""
+        self._waits -= moves
+        if changes:
+            self._known.views.drop(self._server)
+            self._statements.views = Views()
+        if opcode == Opcode.RESULT and reader.int() == Kind.SET_KEYSPACE:
+            if not moves:
+                raise Malformed(0, "a keyspace that nobody asked for")
+            self._keyspace = reader.string()
+
+    def _prepared(
+        self, text: bytes, keyspace: str | None, reading: Reading, opcode: int, _code: int, reader: Reader
+    ) -> None:
+        if opcode != Opcode.RESULT:
+            return
+        if reader.int() != Kind.PREPARED:
+            raise Malformed(0, "a PREPARE that is answered otherwise")
+        self._statements.bind(reader.short_bytes(), text, keyspace, reading)
+
+    def _unprepared(self, head: Envelope, message: Message, error: Unprepared, now: float, output: Output) -> Step:
+        """What the id stands for is not known: the client prepares it again. Where nothing is enforced, the server may
+        know it."""
+        opcode = "BATCH" if isinstance(message, Batch) else "EXECUTE"
+        request = unread(self.judge, str(error), opcode)
+        consistency = message.consistency if isinstance(message, Batch | Execute) else -1
+        if self.judge.audit_only:
+            self._lost = True
+            self._due[head.stream] = Due(request, now, consistency)
+            return Step.PASS
+        self._answers.append(unprepared(head.version, head.stream, error.id))
+        output.add(self._record(request, now, consistency, UNPREPARED))
+        return Step.DROP
+
+    # -- views ---------------------------------------------------------------------------------------------------
+
+    def _known_views(self, now: float) -> bool:
+        """Whether another connection has asked not long ago."""
+        found = self._known.views.get(self._server)
+        if found is None or now - found.asked > _VIEWS_FOR:
+            return False
+        self._statements.views = found
+        return True
+
+    def _ask_for_views(self, version: int, now: float, output: Output) -> None:
+        stream = next(one for one in range(_STREAMS - 1, -1, -1) if one not in self._due)
+        query = views_query(version, stream)
+        output.add(Inject(Direction.REQUEST, write_segments(query, self._packed) if self._framed else query))
+        self._due[stream] = Due(None, now, then=partial(self._told, now), own=True)
+        self._waits += 1
+
+    def _told(self, asked: float, opcode: int, code: int, reader: Reader) -> None:
+        self._waits -= 1
+        views = Views(asked)
+        if opcode == Opcode.RESULT and reader.int() == Kind.ROWS:
+            for keyspace, view, table in read_texts(reader, VIEWS, self.judge.cassandra.max_views):
+                views.add(keyspace, view, table)
+        elif code != _INVALID:
+            raise Malformed(0, f"the server does not tell its views: opcode {opcode}, error {code:#x}")
+        known = self._known.views.get(self._server)
+        if known is not None and known.tables == views.tables:
+            # What was judged by it holds on.
+            known.asked, views = asked, known
+        self._known.views.put(self._server, views, 1 + len(views.tables))
+        self._statements.views = views

@@ -1,0 +1,164 @@
+"""What one CQL request does, and what the policy says of it: statement by statement, and as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from l7proxy.cassandra_known import CassandraKnown, Reading, Views, unknown
+from l7proxy.cql_judge import because, judged
+from l7proxy.held import Server, remember
+from l7proxy.http1_exchange import Judge
+from l7proxy.ops import CqlStatement
+from parsers.cassandra import utf8
+from parsers.cassandra_requests import Batch, Child, Execute, Prepare, Query
+from parsers.cql_statement import Unclassifiable, classify
+from parsers.options import CassandraOptions
+from policies.verdict import Verdict
+
+_CACHED_TEXT = 2048
+"""Requests whose texts are no longer than that together are remembered."""
+_ENTRY = 500
+"""What a prepared statement needs beside its text, in bytes, about."""
+
+
+@dataclass(slots=True, eq=False)
+class Outcome:
+    """A request as its record has it. `leans`: it depends on the session's keyspace. `moves`: it may change that."""
+
+    request: CqlStatement
+    reading: Reading
+    leans: bool
+    moves: bool
+
+    @property
+    def refused(self) -> bool:
+        """Whether it may not pass."""
+        return self.request.decision.verdict is Verdict.DROPPED
+
+
+class Unprepared(Exception):
+    """The statement with this `id` is not known."""
+
+    def __init__(self, number: bytes) -> None:
+        super().__init__(f"no prepared statement is known by the id {number.hex()}")
+        self.id = number
+
+
+class Statements:
+    """Those of one `server`, as one connection of its clients sees them. `views` are the server's."""
+
+    __slots__ = ("_known", "_server", "views")
+
+    def __init__(self, known: CassandraKnown, server: Server) -> None:
+        self._known, self._server = known, server
+        self.views = Views()
+
+    def query(self, message: Query | Prepare, session: str | None, judge: Judge) -> Outcome:
+        """The verdict on a statement that comes as text; `session`: its keyspace. Raises Malformed."""
+        opcode = "QUERY" if isinstance(message, Query) else "PREPARE"
+        own = message.keyspace is None
+        keyspace = session if own else message.keyspace
+        key = (opcode, message.text, keyspace, own, self.views)
+        found: Outcome | None = judge.calls.get(key)
+        if found is None:
+            reading = read_statement(message.text, keyspace, judge.cassandra)
+            found = self._judged(opcode, reading, judge, own=own)
+            self._remember(judge, key, found, len(message.text))
+        return found
+
+    def execute(self, message: Execute, judge: Judge) -> Outcome:
+        """The same of a prepared one. Raises Unprepared."""
+        key = (self._server, message.id, self.views)
+        found: Outcome | None = judge.calls.get(key)
+        if found is None:
+            found = self._judged("EXECUTE", self._prepared(message.id), judge, own=False, prepared=True)
+            self._remember(judge, key, found, 0)
+        return found
+
+    def batch(self, message: Batch, session: str | None, judge: Judge) -> Outcome:
+        """The same of a batch, all of whose statements have to be allowed. Raises Malformed, Unprepared."""
+        own = message.keyspace is None
+        keyspace = session if own else message.keyspace
+        key = (self._server, message.children, keyspace, own, self.views)
+        found: Outcome | None = judge.calls.get(key)
+        if found is None:
+            children = [self._child(one, keyspace, judge) for one in message.children]
+            some = any(one.text is None for one in message.children)
+            found = self._judged("BATCH", _together(children), judge, own=own, prepared=some)
+            self._remember(judge, key, found, sum(len(one.text or one.id) for one in message.children))
+        return found
+
+    def bind(self, number: bytes, text: bytes, keyspace: str | None, reading: Reading) -> bool:
+        """The server has prepared a statement. False: its id is none of those that it can have, and is not believed.
+
+        An id is the MD5 of keyspace and text, or where a statement does not depend on the keyspace, of the text alone.
+        A server also keeps what does depend on it under the MD5 of the text alone, for whoever comes first.
+        """
+        ids = {_id(text)} if not reading.unqualified or reading.reason else set()
+        if keyspace is not None:
+            ids.add(_id(keyspace.encode() + text))
+        if number not in ids:
+            return False
+        self._known.prepared.put((self._server, number), reading, _ENTRY + len(text))
+        return True
+
+    def _prepared(self, number: bytes) -> Reading:
+        found = self._known.prepared.get((self._server, number))
+        if found is None:
+            raise Unprepared(number)
+        return found
+
+    def _child(self, child: Child, keyspace: str | None, judge: Judge) -> Reading:
+        if child.text is None:
+            # What was prepared keeps the keyspace that it was prepared in.
+            return self._prepared(child.id)._replace(unqualified=False)
+        return read_statement(child.text, keyspace, judge.cassandra)
+
+    def _judged(self, opcode: str, reading: Reading, judge: Judge, *, own: bool, prepared: bool = False) -> Outcome:
+        text = reading.redacted() if judge.cassandra.log_statements else ""
+        requests = self.views.behind(reading.requests)
+        request = judged(judge, opcode, reading.kind, requests, prepared=prepared, statement=text)
+        if reading.reason:
+            request = because(request, reading.reason)
+        moves = reading.moves and opcode != "PREPARE"
+        # The id of a statement may hang on the session's keyspace even where its meaning does not.
+        leans = own and (reading.unqualified or opcode == "PREPARE")
+        return Outcome(request, reading, leans, moves)
+
+    @staticmethod
+    def _remember(judge: Judge, key: Hashable, found: Any, size: int) -> None:
+        if size <= _CACHED_TEXT:
+            remember(judge, key, found)
+
+
+def read_statement(text: bytes, keyspace: str | None, options: CassandraOptions) -> Reading:
+    """What a statement does in `keyspace`. Raises Malformed if it is not UTF-8."""
+    if len(text) > options.max_statement:
+        return unknown(f"a statement of {len(text)} bytes, more than cassandra.max_statement")
+    try:
+        found = classify(utf8(text, 0), keyspace)
+    except Unclassifiable as error:
+        return unknown(str(error))
+    return Reading(
+        found.kind, found.requests, found.unqualified, found.changes_keyspace is not None, "", found.redacted
+    )
+
+
+def _together(children: list[Reading]) -> Reading:
+    requests = tuple(dict.fromkeys(one for child in children for one in child.requests))
+    reasons = [child.reason for child in children if child.reason]
+    return Reading(
+        "batch",
+        requests,
+        any(child.unqualified for child in children),
+        any(child.moves for child in children),
+        reasons[0] if reasons else "",
+        lambda: "; ".join(child.redacted() for child in children),
+    )
+
+
+def _id(source: bytes) -> bytes:
+    return hashlib.md5(source, usedforsecurity=False).digest()

@@ -1,0 +1,77 @@
+"""What a worker remembers of Cassandra's servers, for all of its connections: prepared statements, materialized views,
+and bytes held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from l7proxy.held import Newest, Pool
+from parsers.facts import UNKNOWN, CqlRequest
+
+Name: TypeAlias = tuple[str | None, str | None]
+"""Keyspace and table."""
+_WRITES = frozenset({"insert", "update", "delete"})
+_SERVERS = 1000
+
+
+class Reading(NamedTuple):
+    """What a statement does. `kind`: see `l7proxy.ops.CqlStatement`. `unqualified`: it depends on the session's
+    keyspace. `moves`: it may change that. `reason`: why it could not be read, or "". `redacted` gives its text without
+    literals."""
+
+    kind: str
+    requests: tuple[CqlRequest, ...]
+    unqualified: bool = False
+    moves: bool = False
+    reason: str = ""
+    redacted: Callable[[], str] = str
+
+
+def unknown(reason: str) -> Reading:
+    """One that could not be read: it may do anything."""
+    return Reading(UNKNOWN, (CqlRequest(UNKNOWN),), True, True, reason)
+
+
+@dataclass(slots=True, eq=False)
+class Views:
+    """The materialized views of a server, as it told at `asked` (seconds of the connections' clock)."""
+
+    asked: float = -1e9
+    tables: dict[Name, CqlRequest] = field(default_factory=dict)
+    """By view: SELECT of its table."""
+    views: dict[Name, list[Name]] = field(default_factory=dict)
+    """By table."""
+
+    def add(self, keyspace: str, view: str, table: str) -> None:
+        """One of them."""
+        self.tables[keyspace, view] = CqlRequest("select", keyspace, table)
+        self.views.setdefault((keyspace, table), []).append((keyspace, view))
+
+    def behind(self, requests: tuple[CqlRequest, ...]) -> tuple[CqlRequest, ...]:
+        """`requests`, and what they do because of views: who reads a view reads its table, and who writes to a table
+        with views reads it and writes to them. Cassandra asks for these permissions as well."""
+        if not self.tables:
+            return requests
+        return tuple(dict.fromkeys(one for request in requests for one in (request, *self._more(request))))
+
+    def _more(self, request: CqlRequest) -> Iterable[CqlRequest]:
+        name = request.keyspace, request.table
+        if request.action == "select" and name in self.tables:
+            yield self.tables[name]
+        elif request.action in _WRITES and name in self.views:
+            yield CqlRequest("select", *name)
+            for keyspace, view in self.views[name]:
+                yield CqlRequest(request.action, keyspace, view)
+
+
+class CassandraKnown(Pool):
+    """One for each worker. `prepared` statements, whose texts come to `text` bytes at most; `views`: how many."""
+
+    def __init__(self, prepared: int, text: int, views: int) -> None:
+        super().__init__()
+        self.prepared: Newest[Reading] = Newest(prepared, text)
+        """By (server, id). An id is the hash of what it was made from, so nothing here is ever wrong."""
+        self.views: Newest[Views] = Newest(_SERVERS, views + _SERVERS)
+        """By server."""

@@ -1,0 +1,100 @@
+"""The pieces that both directions of a CQL connection are read with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import TypeAlias
+
+from l7proxy.held import Frame, Pool
+from l7proxy.ops import CqlCall, CqlStatement, Record
+from parsers.cassandra import HEADER, Envelope, Malformed, Reader
+
+Then: TypeAlias = Callable[[int, int, Reader], None]
+"""Told of an answer: its opcode, its error code (-1: it is no error), and a reader that stands at its message, or
+behind the code. Raises Malformed."""
+
+
+class State(IntEnum):
+    """Where the client's direction stands. FRAMES: it is read. UNREAD: nothing is understood any more, and nothing
+    enforced. DISCARD: nothing more is taken."""
+
+    FRAMES = auto()
+    UNREAD = auto()
+    DISCARD = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Due:
+    """An answer that is awaited. `request` None: no record is written. `leans`: its request depends on the session's
+    keyspace. `then`: has to be told of the answer. `own`: the proxy has asked, and the client hears nothing of it."""
+
+    request: CqlStatement | None
+    started: float
+    consistency: int = -1
+    leans: bool = False
+    then: Then | None = None
+    own: bool = False
+
+    def record(self, stream: int, now: float, code: int, answered: bool) -> Record | None:
+        """Its flow record."""
+        if self.request is None:
+            return None
+        return Record(self.request, code, self.started, now, CqlCall(stream, self.consistency, answered))
+
+
+class Large:
+    """An envelope of `size` bytes that comes in several segments, and is held until it is whole."""
+
+    __slots__ = ("_payloads", "_pool", "_segments", "have", "size")
+
+    def __init__(self, size: int, pool: Pool) -> None:
+        self.size, self.have = size, 0
+        self._pool = pool
+        self._segments: list[bytes] = []
+        self._payloads: list[bytes] = []
+
+    @property
+    def whole(self) -> bool:
+        """Everything is there."""
+        return self.have == self.size
+
+    def add(self, frame: Frame, payload: bytes) -> None:
+        """The next segment. Raises Malformed if it has more than what is missing: a server would never run it."""
+        if len(payload) > self.size - self.have:
+            raise Malformed(0, "a segment that goes on behind its message")
+        segment = frame.data[frame.start : frame.stop]
+        self._segments.append(segment)
+        self._payloads.append(payload)
+        self.have += len(payload)
+        self._pool.held += len(segment) + len(payload)
+
+    def envelope(self) -> bytes:
+        """What is there."""
+        if len(self._payloads) > 1:
+            self._payloads = [b"".join(self._payloads)]
+        return self._payloads[0]
+
+    def release(self) -> bytes:
+        """The segments, as they came, for the last time."""
+        segments = b"".join(self._segments)
+        self._pool.held -= len(segments) + self.have
+        self._segments, self._payloads, self.have = [], [], 0
+        return segments
+
+
+def envelopes(
+    payload: bytes, place: int, read: Callable[[bytes, int], Envelope]
+) -> Iterator[tuple[Envelope, int, int]]:
+    """Those of a segment that is self-contained, from `place` on: each with its body's beginning and end. A server
+    reads a message on behind its envelope, up to the segment's end. Raises Malformed."""
+    while place < len(payload):
+        if len(payload) - place < HEADER:
+            raise Malformed(place, f"{len(payload) - place} bytes behind the envelopes of a segment")
+        head = read(payload, place)
+        start = place + HEADER
+        place = start + head.size
+        if place > len(payload):
+            raise Malformed(start, f"a body of {head.size} bytes in a segment that has {len(payload) - start}")
+        yield head, start, place

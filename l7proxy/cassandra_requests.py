@@ -1,0 +1,332 @@
+"""CQL, from the client to the server: envelopes, alone or in segments, up to whole messages.
+
+A message goes on as it came, or not at all. Of a segment with some that are refused, the others go on in one of our
+own.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from l7proxy.cassandra_known import CassandraKnown
+from l7proxy.cassandra_parts import Large, State, envelopes
+from l7proxy.cassandra_responses import Responses
+from l7proxy.cql_judge import unread
+from l7proxy.held import Frame, Gather
+from l7proxy.http1_exchange import Judge
+from l7proxy.ops import FOREVER, Abort, CqlCall, CqlStatement, Direction, Drop, Inject, Pass, Record, Wait
+from l7proxy.output import Output
+from parsers.cassandra import COMPRESSED, HEADER, RESPONSE, VERSIONS, Envelope, Malformed, read_request_envelope
+from parsers.cassandra_compression import unpack_body
+from parsers.cassandra_requests import Message, read_request
+from parsers.cassandra_responses import PROTOCOL, refusal, unsupported
+from parsers.cassandra_segments import head_size, read_head, read_payload, write_segments
+
+REQUEST = Direction.REQUEST
+_MOST_ANSWERS = 1000
+"""Answers of our own that wait for the server to come to an end of its own."""
+_LARGE = 65_536
+
+
+class Step(Enum):
+    """What becomes of a message. WAIT: nothing yet; it will be asked again."""
+
+    PASS = auto()
+    DROP = auto()
+    WAIT = auto()
+
+
+class Requests(Responses):
+    """The half of a conversation that reads what the client says, up to whole messages."""
+
+    __slots__ = ("_gather", "_large", "_rest", "_speaks", "_stream", "_waits", "head_pending")
+
+    def __init__(self, judge: Judge, known: CassandraKnown) -> None:
+        super().__init__(judge, known)
+        self._gather: Gather | None = None
+        """The envelope or segment that is held back until it is whole."""
+        self._large: Large | None = None
+        self._rest = b""
+        """What has to wait of a segment, whose other messages have gone on."""
+        self._waits = 0
+        """Requests whose answers decide how the next one is read."""
+        self._stream: int | None = None
+        """Where the request that is read would be answered, in the version that it `_speaks`."""
+        self._speaks = VERSIONS[-1]
+        self.head_pending = False
+
+    def _judge_message(self, head: Envelope, message: Message, now: float, output: Output) -> Step:
+        """Decide on one. Raises Malformed."""
+        raise NotImplementedError
+
+    # -- bytes ---------------------------------------------------------------------------------------------------
+
+    def _requests(self, data: bytes, end: bool, now: float, output: Output) -> None:
+        position, whole = 0, False
+        while not self._ended:
+            try:
+                self._stream = None
+                size = self._step(data, position, now, output)
+            except Malformed as error:
+                self._broken(error, data[position:], now, output)
+                size = 0
+            if size < 0:
+                break
+            position += size
+            whole = whole or self._gather is None
+        part = position < len(data) or self._gather is not None or self._large is not None
+        waits = bool(output.ops) and type(output.ops[-1]) is Wait
+        small = self._gather is None or self._gather.have < _LARGE
+        reads = self._state is State.FRAMES
+        self.head_pending = part and not (whole or waits or self._large) and small and reads
+        if end and part and not waits and reads and not self._ended:
+            self._cut_short(len(data) - position, now, output)
+
+    def _step(self, data: bytes, position: int, now: float, output: Output) -> int:
+        """Take what can be taken; how many bytes that was, or -1 if nothing more can be done now. Raises Malformed."""
+        left = len(data) - position
+        if self._state is not State.FRAMES:
+            if left > 0:
+                self._unasked(left, output)
+            return -1
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            return 0 if self._envelopes(rest, None, now, output) else -1
+        if self._large is not None and self._large.whole:
+            return 0 if self._whole_large(self._large, now, output) else -1
+        if self._gather is not None and self._gather.whole:
+            return 0 if self._whole_gathered(self._gather, now, output) else -1
+        if left <= 0:
+            return -1
+        if self._gather is not None:
+            return self._gathered(self._gather, data, position, output)
+        if self._framed:
+            return self._request_segment(data, position, now, output)
+        return self._request_envelope(data, position, now, output)
+
+    def _unasked(self, size: int, output: Output) -> None:
+        """What comes where no request is read."""
+        if self._state is State.DISCARD:
+            output.take(Drop, FOREVER)
+        elif self.judge.audit_only:
+            output.take(Pass, size)
+        else:
+            self._end(output, Abort("a policy enforces now what this connection was not read for"))
+
+    def _gathered(self, gather: Gather, data: bytes, position: int, output: Output) -> int:
+        self._may_hold(0)
+        size = gather.take(data, position)
+        output.take(Drop, size)
+        return size
+
+    def _whole_gathered(self, gather: Gather, now: float, output: Output) -> bool:
+        raw = gather.peek()
+        frame = Frame(raw, 0, len(raw), True)
+        done = self._whole_request_segment(frame, now, output) if self._framed else self._whole(frame, now, output)
+        if done and self._gather is gather:
+            gather.release()
+            self._gather = None
+        return done
+
+    # -- envelopes -----------------------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes, place: int) -> Envelope:
+        """The header of a request. Raises Malformed."""
+        self._stream = int.from_bytes(data[place + 2 : place + 4], "big", signed=True)
+        self._speaks = data[place] if data[place] in VERSIONS else self._speaks
+        version = self._version if self._open else 0
+        return read_request_envelope(data, place, version, self.judge.cassandra.max_frame)
+
+    def _request_envelope(self, data: bytes, position: int, now: float, output: Output) -> int:
+        available = len(data) - position
+        if data[position] not in VERSIONS:
+            # Older versions have shorter headers: of those there may never be more.
+            raise Malformed(
+                position, f"version {data[position] & 0x7F} of the protocol", unsupported=data[position] < RESPONSE
+            )
+        if available < HEADER:
+            return -1
+        size = HEADER + self._read_head(data, position).size
+        if available >= size:
+            return size if self._whole(Frame(data, position, position + size, False), now, output) else -1
+        self._may_hold(size)
+        self._gather = Gather(size, self._known)
+        return 0
+
+    def _whole(self, frame: Frame, now: float, output: Output) -> bool:
+        """Decide on a whole envelope. False: it has to wait."""
+        head = self._read_head(frame.data, frame.start)
+        step = self._message(head, frame.data, frame.start + HEADER, frame.stop, now, output)
+        if step is Step.WAIT:
+            output.add(Wait())
+            return False
+        if step is Step.PASS:
+            frame.goes(output)
+        else:
+            frame.ends(output)
+        return True
+
+    def _message(self, head: Envelope, data: bytes, start: int, stop: int, now: float, output: Output) -> Step:
+        """Decide on what an envelope holds. Raises Malformed."""
+        self._stream = head.stream
+        if len(self._answers) > _MOST_ANSWERS and not self._carried:
+            self._release(output)
+        if self._waits or len(self._due) >= self.judge.cassandra.max_in_flight or len(self._answers) > _MOST_ANSWERS:
+            return Step.WAIT
+        if head.stream in self._due:
+            raise Malformed(start, f"a second request on stream {head.stream}, which waits for its answer")
+        if head.flags & COMPRESSED:
+            if self._framed or not self._compression:
+                raise Malformed(start, "a compressed body, though that was not agreed on")
+            data = unpack_body(self._compression, data[start:stop], self.judge.cassandra.max_held)
+            start, stop = 0, len(data)
+        most = self.judge.cassandra.max_batch
+        message = read_request(head.opcode, head.version, head.flags, data, start, stop, most)
+        return self._judge_message(head, message, now, output)
+
+    # -- segments ------------------------------------------------------------------------------------------------
+
+    def _request_segment(self, data: bytes, position: int, now: float, output: Output) -> int:
+        available = len(data) - position
+        if available < head_size(self._packed):
+            return -1
+        size = read_head(data, position, self._packed).whole
+        if available >= size:
+            frame = Frame(data, position, position + size, False)
+            return size if self._whole_request_segment(frame, now, output) else -1
+        self._may_hold(size)
+        self._gather = Gather(size, self._known)
+        return 0
+
+    def _whole_request_segment(self, frame: Frame, now: float, output: Output) -> bool:
+        """Decide on a whole segment. False: it has to wait, all of it."""
+        head = read_head(frame.data, frame.start, self._packed)
+        payload = read_payload(frame.data, frame.start, head)
+        if head.alone and self._large is None:
+            return self._envelopes(payload, frame, now, output)
+        if head.alone:
+            raise Malformed(frame.start, "a segment between those of a large message, which a server would run first")
+        if self._large is None:
+            if len(payload) < HEADER:
+                raise Malformed(0, "a large message whose first segment does not hold its header")
+            size = HEADER + self._read_head(payload, 0).size
+            self._may_hold(size)
+            self._large = Large(size, self._known)
+        self._may_hold(0)
+        self._large.add(frame, payload)
+        frame.ends(output)
+        return True
+
+    def _whole_large(self, large: Large, now: float, output: Output) -> bool:
+        envelope = large.envelope()
+        head = self._read_head(envelope, 0)
+        step = self._message(head, envelope, HEADER, len(envelope), now, output)
+        if step is Step.WAIT:
+            output.add(Wait())
+            return False
+        segments = large.release()
+        self._large = None
+        if step is Step.PASS:
+            output.add(Inject(REQUEST, segments))
+        return True
+
+    def _envelopes(self, payload: bytes, frame: Frame | None, now: float, output: Output) -> bool:
+        """Decide on the envelopes of a segment; `frame` None: it is what was left of one. False: nothing was taken."""
+        kept: list[bytes] = []
+        size = 0
+        try:
+            for head, start, stop in envelopes(payload, 0, self._read_head):
+                step = self._message(head, payload, start, stop, now, output)
+                if step is Step.WAIT:
+                    return self._split(payload, start - HEADER, kept, frame, output)
+                if step is Step.PASS:
+                    kept.append(payload[start - HEADER : stop])
+                    size += HEADER + head.size
+        except Malformed:
+            if not self.judge.audit_only:
+                self._remake(kept, output)
+            elif frame is None:
+                self._rest = payload
+            raise
+        if size == len(payload) and frame is not None:
+            frame.goes(output)
+            return True
+        if frame is not None:
+            frame.ends(output)
+        self._remake(kept, output)
+        return True
+
+    def _split(self, payload: bytes, place: int, kept: list[bytes], frame: Frame | None, output: Output) -> bool:
+        """From `place` on, a segment has to wait."""
+        taken = place > 0 or frame is None
+        if taken:
+            if frame is not None:
+                frame.ends(output)
+            self._remake(kept, output)
+            self._rest = payload[place:]
+            if self._gather is not None:
+                self._gather.release()
+                self._gather = None
+        output.add(Wait())
+        return False
+
+    def _remake(self, kept: list[bytes], output: Output) -> None:
+        if kept:
+            output.add(Inject(REQUEST, write_segments(b"".join(kept), self._packed)))
+
+    # -- endings -------------------------------------------------------------------------------------------------
+
+    def _close_behind(self, reason: str) -> None:
+        """Take nothing more, and close once all is answered."""
+        self._ending, self._state = self._ending or reason, State.DISCARD
+        self._forget()
+
+    def _forget(self) -> bytes:
+        """Let go of what is held; what was held."""
+        held = b""
+        if self._large is not None:
+            held, self._large = self._large.release(), None
+        if self._gather is not None:
+            held += self._gather.release()
+            self._gather = None
+        if self._rest:
+            held, self._rest = write_segments(self._rest, self._packed), b""
+        return held
+
+    def _broken(self, error: Malformed, left: bytes, now: float, output: Output) -> None:
+        """A request that ends its connection. Where nothing is enforced, all goes on unread."""
+        self.head_pending = False
+        request = unread(self.judge, error.text)
+        output.add(self._record(request, now))
+        if self.judge.audit_only:
+            self._go_on_unread(request, now, output)
+            return
+        if error.unsupported and not self._open:
+            self._answers.append(unsupported(left[0] & ~RESPONSE))
+        elif self._stream is not None and self._stream >= 0 and self._stream not in self._due:
+            self._answers.append(refusal(self._speaks, self._stream, PROTOCOL, request.decision.reason))
+        self._close_behind(request.decision.reason)
+
+    def _record(self, request: CqlStatement, now: float, consistency: int = -1, code: int = -1) -> Record:
+        """Of a request that did not go on."""
+        stream = -1 if self._stream is None else self._stream
+        return Record(request, code, now, now, CqlCall(stream, consistency, False))
+
+    def _go_on_unread(self, request: CqlStatement, now: float, output: Output) -> None:
+        if self._waits or self._halfway():
+            self._end(output, Abort(request.decision.reason))
+            return
+        self._state = State.UNREAD
+        for record in self._records(now):
+            output.add(record)
+        if held := self._forget():
+            output.add(Inject(REQUEST, held))
+
+    def _cut_short(self, size: int, now: float, output: Output) -> None:
+        """The client has ended within a request."""
+        self._stream = None
+        self._forget()
+        self._state = State.DISCARD
+        output.add(self._record(unread(self.judge, "the client ended the connection within a request"), now))
+        if size > 0:
+            output.take(Drop, size)
