@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from l7proxy.cassandra_known import CassandraKnown
 from l7proxy.cassandra_parts import Due, Large, State, envelopes
-from l7proxy.cql_judge import because
+from l7proxy.cql_judge import because, unread
 from l7proxy.held import Frame, Gather
 from l7proxy.http1_exchange import Judge
 from l7proxy.ops import Abort, Close, CqlCall, Direction, Drop, Inject, Need, Op, Pass, Record
@@ -349,9 +349,12 @@ class Responses:
 
     def _bad_response(self, reason: str, size: int, now: float, output: Output) -> None:
         """What the server says cannot be understood. Where nothing is enforced it passes, unless part of it is held."""
-        for due in self._due.values():
-            if due.request is not None:
-                due.request = because(due.request, reason)
+        told = [due for due in self._due.values() if due.request is not None]
+        for due in told:
+            assert due.request is not None  # noqa: S101 -- seen just now
+            due.request = because(due.request, reason)
+        if not told:
+            output.add(Record(unread(self.judge, reason), -1, now, now, CqlCall(-1, -1, False)))
         if not self.judge.audit_only or self._halfway():
             self._end(output, Abort(reason))
             return

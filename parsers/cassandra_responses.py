@@ -22,7 +22,7 @@ SERVER_ERROR, PROTOCOL, UNAUTHORIZED, UNPREPARED = 0x0000, 0x000A, 0x2100, 0x250
 _INT, _SHORT = struct.Struct(">i"), struct.Struct(">H")
 _LONGEST = 1000
 """Bytes of a message of our own."""
-_NO_METADATA = 4
+_ONE_TABLE, _NO_METADATA = 1, 4
 VIEWS = 3
 """Columns of the answer to `views_query`."""
 
@@ -55,7 +55,7 @@ def read_texts(reader: Reader, columns: int, most: int) -> list[tuple[str, ...]]
     """Text `columns` of rows that were asked for without metadata: `reader` stands behind the RESULT's kind. At most
     `most` rows. Raises Malformed."""
     flags, count = reader.int(), reader.int()
-    if flags != _NO_METADATA or count != columns:
+    if flags | _ONE_TABLE != _NO_METADATA | _ONE_TABLE or count != columns:
         raise Malformed(reader.place, f"rows with flags {flags:#x} and {count} columns")
     rows = reader.int()
     if not 0 <= rows <= most:

@@ -220,7 +220,7 @@ class Rig(Conversing[CassandraConversation]):
 
 def views_answer(views: Iterable[tuple[str, str, str]], version: int, stream: int) -> bytes:
     rows = list(views)
-    body = struct.pack(">iiii", 2, 4, 3, len(rows))
+    body = struct.pack(">iiii", 2, 5, 3, len(rows))
     body += b"".join(struct.pack(">i", len(one)) + one.encode() for row in rows for one in row)
     return words.say(Opcode.RESULT, body, version, stream)
 

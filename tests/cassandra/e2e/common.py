@@ -1,0 +1,145 @@
+"""A Cassandra in a pod, clients in another one, and l7proxy with a policy between them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cassandra.cluster import Session
+
+from tests import netns
+from tests.cassandra.server import Server, server
+from tests.e2e.common import from_app, policy
+from tests.lab import Lab, Pod
+from tests.node import NodeHandle
+
+CLIENTS = Path(__file__).parent / "clients"
+REPLICATION = "WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"
+TABLES = (
+    f"CREATE KEYSPACE shop {REPLICATION}",
+    "CREATE TABLE shop.orders (id int PRIMARY KEY, name text)",
+    "CREATE TABLE shop.secrets (id int PRIMARY KEY, name text)",
+    "CREATE TABLE shop.blobs (id int PRIMARY KEY, data blob)",
+    *(
+        f"CREATE MATERIALIZED VIEW shop.{table}_by_name AS SELECT * FROM shop.{table} "  # noqa: S608
+        "WHERE id IS NOT NULL AND name IS NOT NULL PRIMARY KEY (name, id)"
+        for table in ("orders", "secrets")
+    ),
+    "INSERT INTO shop.secrets (id, name) VALUES (0, 'hidden')",
+)
+RULES: tuple[dict[str, Any], ...] = (
+    {"action": ["select", "modify"], "keyspace": "shop", "table": ["orders", "orders_by_name", "blobs"]},
+    {"action": "select", "keyspace": "shop", "table": "*_by_name"},
+    {"action": "select", "keyspace": "system_traces", "table": "*"},
+    {"action": "create-table", "keyspace": "shop", "table": "made"},
+    {"action": "use", "keyspace": "shop"},
+)
+
+
+@dataclass
+class Net:
+    """`front` has the clients."""
+
+    lab: Lab
+    node: NodeHandle
+    front: Pod
+    server: Server
+
+    @property
+    def where(self) -> str:
+        host, port = self.server.address
+        return f"{host}:{port}"
+
+    def argv(self, scenario: str, version: int | str, compression: str) -> list[str]:
+        client = str(CLIENTS / "driver.py")
+        return [sys.executable, client, self.where, str(version), compression or "-", scenario]
+
+    def run(self, scenario: str, version: int | str = "-", compression: str = "") -> Any:
+        """What a scenario of the driver gives."""
+        done = self.lab.run(self.front.ns, self.argv(scenario, version, compression), timeout=150, check=False)
+        assert done.returncode == 0, f"{done.stderr[-4000:]}{self.node.output.read_text()[-2000:]}{self.records()[-9:]}"
+        return json.loads(done.stdout.splitlines()[-1])
+
+    @contextmanager
+    def running(
+        self, scenario: str, version: int | str = "-", compression: str = ""
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A client that goes on saying things."""
+        argv = self.argv(scenario, version, compression)
+        with self.lab.popen(self.front.ns, argv, stdout=subprocess.PIPE) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def rules(self, *rules: dict[str, Any], mode: str = "enforce") -> None:
+        """Replace the policy."""
+        self.node.write_policy(cql_policy(self.server, rules or RULES, mode=mode))
+
+    def directly(self, statement: str) -> list[Any]:
+        """What the server says of it, asked beside the proxy."""
+
+        def ask() -> list[Any]:
+            code = (
+                "import json, sys; from cassandra.cluster import Cluster; "
+                "s = Cluster([sys.argv[1]], port=int(sys.argv[2])).connect(); "
+                "print(json.dumps([list(one) for one in s.execute(sys.argv[3])]))"
+            )
+            host, port = self.server.address
+            argv = netns.inside(str(self.server.namespace), [sys.executable, "-c", code, host, str(port), statement])
+            done = netns.run(argv, timeout=60)
+            return list(json.loads(done.stdout))
+
+        return ask()
+
+    def records(self) -> list[dict[str, Any]]:
+        """What flow records say of CQL."""
+        found = []
+        for record in self.node.flows():
+            flow = record.get("flow", {})
+            own = flow.get("extensions", {}).get("value", {}).get("l7proxy", {})
+            if "cassandra" in own:
+                found.append({"verdict": flow["verdict"], "reason": own.get("reason"), **own["cassandra"]})
+        return found
+
+
+def cql_policy(running: Server, rules: Sequence[dict[str, Any]] = RULES, *, mode: str = "enforce") -> str:
+    """The rules on the server's port, for clients in front."""
+    ports = [{"port": str(running.address[1]), "protocol": "TCP"}]
+    ingress = {**from_app("front"), "toPorts": [{"ports": ports, "rules": {"cql": list(rules)}}]}
+    return policy("cassandra", "cassandra", {"l7proxy.io/mode": mode}, ingress=[ingress])
+
+
+def prepare(running: Server) -> None:
+    """Keyspace and tables, made from within the server's own namespace."""
+    code = (
+        "import json, sys; from cassandra.cluster import Cluster; "
+        "s = Cluster([sys.argv[1]], port=int(sys.argv[2]), connect_timeout=60).connect(); "
+        "[s.execute(one, timeout=60) for one in json.loads(sys.argv[3])]"
+    )
+    host, port = running.address
+    argv = [sys.executable, "-c", code, host, str(port), json.dumps(TABLES)]
+    netns.run(netns.inside(str(running.namespace), argv), timeout=150)
+
+
+@contextmanager
+def net(**config: Any) -> Iterator[Net]:
+    """All of it."""
+    with Lab() as lab:
+        front, pod = lab.pod("front"), lab.pod("cassandra")
+        with server(namespace=pod.ns, host=pod.v4) as running:
+            prepare(running)
+            node = lab.start_l7proxy(cql_policy(running), **config)
+            try:
+                yield Net(lab, node, front, running)
+            finally:
+                node.stop()  # or what splices would stay in the machine's cgroup
+
+
+__all__ = ["Net", "Session", "net"]
