@@ -281,14 +281,16 @@ class CassandraConversation(Requests):
 
     def _told(self, asked: float, opcode: int, code: int, reader: Reader) -> None:
         self._waits -= 1
-        views = Views(asked)
+        views, known = Views(asked), self._known.views.get(self._server)
         if opcode == Opcode.RESULT and reader.int() == Kind.ROWS:
             for keyspace, view, table in read_texts(reader, VIEWS, self.judge.cassandra.max_views):
                 views.add(keyspace, view, table)
-        elif code != _INVALID:
-            raise Malformed(0, f"the server does not tell its views: opcode {opcode}, error {code:#x}")
-        known = self._known.views.get(self._server)
-        if known is not None and known.tables == views.tables:
+            same = known is not None and known.tables == views.tables
+        else:
+            same = known is not None and code != _INVALID
+            if not same and code != _INVALID:
+                raise Malformed(0, f"the server does not tell its views: opcode {opcode}, error {code:#x}")
+        if known is not None and same:
             # What was judged by it holds on.
             known.asked, views = asked, known
         self._known.views.put(self._server, views, 1 + len(views.tables))

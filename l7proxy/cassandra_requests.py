@@ -20,7 +20,7 @@ from parsers.cassandra import COMPRESSED, HEADER, RESPONSE, VERSIONS, Envelope, 
 from parsers.cassandra_compression import unpack_body
 from parsers.cassandra_requests import Message, read_request
 from parsers.cassandra_responses import PROTOCOL, refusal, unsupported
-from parsers.cassandra_segments import head_size, read_head, read_payload, write_segments
+from parsers.cassandra_segments import SegmentHead, head_size, read_head, read_payload, write_segments
 
 REQUEST = Direction.REQUEST
 _MOST_ANSWERS = 1000
@@ -122,7 +122,10 @@ class Requests(Responses):
     def _whole_gathered(self, gather: Gather, now: float, output: Output) -> bool:
         raw = gather.peek()
         frame = Frame(raw, 0, len(raw), True)
-        done = self._whole_request_segment(frame, now, output) if self._framed else self._whole(frame, now, output)
+        if self._framed:
+            done = self._whole_request_segment(frame, read_head(raw, 0, self._packed), now, output)
+        else:
+            done = self._whole(frame, self._read_head(raw, 0), now, output)
         if done and self._gather is gather:
             gather.release()
             self._gather = None
@@ -146,16 +149,16 @@ class Requests(Responses):
             )
         if available < HEADER:
             return -1
-        size = HEADER + self._read_head(data, position).size
+        head = self._read_head(data, position)
+        size = HEADER + head.size
         if available >= size:
-            return size if self._whole(Frame(data, position, position + size, False), now, output) else -1
+            return size if self._whole(Frame(data, position, position + size, False), head, now, output) else -1
         self._may_hold(size)
         self._gather = Gather(size, self._known)
         return 0
 
-    def _whole(self, frame: Frame, now: float, output: Output) -> bool:
+    def _whole(self, frame: Frame, head: Envelope, now: float, output: Output) -> bool:
         """Decide on a whole envelope. False: it has to wait."""
-        head = self._read_head(frame.data, frame.start)
         step = self._message(head, frame.data, frame.start + HEADER, frame.stop, now, output)
         if step is Step.WAIT:
             output.add(Wait())
@@ -190,17 +193,17 @@ class Requests(Responses):
         available = len(data) - position
         if available < head_size(self._packed):
             return -1
-        size = read_head(data, position, self._packed).whole
+        head = read_head(data, position, self._packed)
+        size = head.whole
         if available >= size:
             frame = Frame(data, position, position + size, False)
-            return size if self._whole_request_segment(frame, now, output) else -1
+            return size if self._whole_request_segment(frame, head, now, output) else -1
         self._may_hold(size)
         self._gather = Gather(size, self._known)
         return 0
 
-    def _whole_request_segment(self, frame: Frame, now: float, output: Output) -> bool:
+    def _whole_request_segment(self, frame: Frame, head: SegmentHead, now: float, output: Output) -> bool:
         """Decide on a whole segment. False: it has to wait, all of it."""
-        head = read_head(frame.data, frame.start, self._packed)
         payload = read_payload(frame.data, frame.start, head)
         if head.alone and self._large is None:
             return self._envelopes(payload, frame, now, output)

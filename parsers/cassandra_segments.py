@@ -54,10 +54,11 @@ def head_size(packed: bool) -> int:
 def read_head(data: bytes, place: int, packed: bool) -> SegmentHead:
     """The header at `place`, all of which is there. Raises Malformed."""
     size = _PACKED_HEAD if packed else _PLAIN_HEAD
-    raw = data[place : place + size]
-    if crc24(raw[:-3]) != int.from_bytes(raw[-3:], "little"):
+    summed = data[place : place + size - 3]
+    bits = int.from_bytes(data[place : place + size], "little")
+    if crc24(summed) != bits >> 8 * len(summed):
         raise Malformed(place, "a segment's header with a wrong CRC")
-    bits = int.from_bytes(raw[:-3], "little")
+    bits = int.from_bytes(summed, "little")
     length, bits = bits & MOST, bits >> 17
     plain = 0
     if packed:

@@ -314,6 +314,15 @@ def test_a_server_that_does_not_tell_its_views(code: int) -> None:
         assert len(rig.served()) == 1
 
 
+@pytest.mark.parametrize(("code", "then"), [(0x1001, UNAUTHORIZED), (0x2200, 0)])
+def test_views_that_were_told_count_while_the_server_is_busy(code: int, then: int) -> None:
+    rig = Rig(4, views=[("shop", "by_name", "secrets")])
+    rig.ask(rig.query(OPEN)).say(rig.rows())
+    rig.now, rig.views = 31.0, None
+    rig.ask(rig.query("SELECT * FROM shop.by_name")).say(words.error(code, stream=32_767))
+    assert rig.ending is None and bool(then) == ((0, then) in rig.errors()[1:])
+
+
 def test_limits() -> None:
     rig = Rig(4, Teller(CassandraOptions(max_in_flight=2)))
     rig.ask(*(rig.query(OPEN, one) for one in range(5)))
