@@ -56,13 +56,14 @@ class Net:
         host, port = self.server.address
         return f"{host}:{port}"
 
-    def argv(self, scenario: str, version: int | str, compression: str) -> list[str]:
-        client = str(CLIENTS / "driver.py")
-        return [sys.executable, client, self.where, str(version), compression or "-", scenario]
+    def argv(self, scenario: str, version: int | str, compression: str, client: str = "driver") -> list[str]:
+        words = [self.where, str(version), compression or "-", scenario]
+        return [sys.executable, str(CLIENTS / f"{client}.py"), *words]
 
-    def run(self, scenario: str, version: int | str = "-", compression: str = "") -> Any:
-        """What a scenario of the driver gives."""
-        done = self.lab.run(self.front.ns, self.argv(scenario, version, compression), timeout=150, check=False)
+    def run(self, scenario: str, version: int | str = "-", compression: str = "", client: str = "driver") -> Any:
+        """What a scenario of a client gives."""
+        argv = self.argv(scenario, version, compression, client)
+        done = self.lab.run(self.front.ns, argv, timeout=150, check=False)
         assert done.returncode == 0, f"{done.stderr[-4000:]}{self.node.output.read_text()[-2000:]}{self.records()[-9:]}"
         return json.loads(done.stdout.splitlines()[-1])
 
