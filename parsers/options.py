@@ -84,7 +84,7 @@ class CassandraOptions:
     `system_tables`: whoever has Cassandra rules may also SELECT from the tables that drivers read when they connect
     (see `policies.cql_tables`). `log_statements`: records hold the statement, with ``?`` for each literal.
 
-    `max_frame`: the body of a request or of an answer, decompressed (the protocol itself allows 256 MiB).
+    `max_frame`: the body of a request or of an answer, as it is sent (the protocol itself allows 256 MiB).
     `max_statement`: a statement's text. `max_batch`: statements in a batch. `max_held`: what one connection may have
     held back in each direction, to be read as a whole, and `max_held_together`: all connections of a worker.
     `max_in_flight`: requests of a connection that wait for answers. `max_prepared`: prepared statements that a worker
