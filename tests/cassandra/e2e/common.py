@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cassandra.cluster import Session
-
 from tests import netns
 from tests.cassandra.server import Server, server
 from tests.e2e.common import from_app, policy
@@ -50,6 +48,7 @@ class Net:
     node: NodeHandle
     front: Pod
     server: Server
+    login: str = ""
 
     @property
     def where(self) -> str:
@@ -58,7 +57,8 @@ class Net:
 
     def argv(self, scenario: str, version: int | str, compression: str, client: str = "driver") -> list[str]:
         words = [self.where, str(version), compression or "-", scenario]
-        return [sys.executable, str(CLIENTS / f"{client}.py"), *words]
+        login = ["env", f"CASSANDRA_LOGIN={self.login}"] if self.login else []
+        return [*login, sys.executable, str(CLIENTS / f"{client}.py"), *words]
 
     def run(self, scenario: str, version: int | str = "-", compression: str = "", client: str = "driver") -> Any:
         """What a scenario of a client gives."""
@@ -85,19 +85,7 @@ class Net:
 
     def directly(self, statement: str) -> list[Any]:
         """What the server says of it, asked beside the proxy."""
-
-        def ask() -> list[Any]:
-            code = (
-                "import json, sys; from cassandra.cluster import Cluster; "
-                "s = Cluster([sys.argv[1]], port=int(sys.argv[2])).connect(); "
-                "print(json.dumps([list(one) for one in s.execute(sys.argv[3])]))"
-            )
-            host, port = self.server.address
-            argv = netns.inside(str(self.server.namespace), [sys.executable, "-c", code, host, str(port), statement])
-            done = netns.run(argv, timeout=60)
-            return list(json.loads(done.stdout))
-
-        return ask()
+        return list(json.loads(asked(self.server, self.login, statement).splitlines()[-1]))
 
     def records(self) -> list[dict[str, Any]]:
         """What flow records say of CQL."""
@@ -117,30 +105,28 @@ def cql_policy(running: Server, rules: Sequence[dict[str, Any]] = RULES, *, mode
     return policy("cassandra", "cassandra", {"l7proxy.io/mode": mode}, ingress=[ingress])
 
 
-def prepare(running: Server) -> None:
-    """Keyspace and tables, made from within the server's own namespace."""
+def asked(running: Server, login: str, *statements: str) -> str:
+    """The rows of each, a line for each; asked from within the server's own namespace."""
     code = (
-        "import json, sys; from cassandra.cluster import Cluster; "
-        "s = Cluster([sys.argv[1]], port=int(sys.argv[2]), connect_timeout=60).connect(); "
-        "[s.execute(one, timeout=60) for one in json.loads(sys.argv[3])]"
+        "import json, sys; from cassandra.cluster import Cluster; from cassandra.auth import PlainTextAuthProvider; "
+        "login = sys.argv[3]; auth = PlainTextAuthProvider(login, login) if login else None; "
+        "s = Cluster([sys.argv[1]], port=int(sys.argv[2]), connect_timeout=60, auth_provider=auth).connect(); "
+        "[print(json.dumps([list(row) for row in s.execute(one, timeout=60)])) for one in json.loads(sys.argv[4])]"
     )
     host, port = running.address
-    argv = [sys.executable, "-c", code, host, str(port), json.dumps(TABLES)]
-    netns.run(netns.inside(str(running.namespace), argv), timeout=150)
+    argv = [sys.executable, "-c", code, host, str(port), login, json.dumps(statements)]
+    return netns.run(netns.inside(str(running.namespace), argv), timeout=150).stdout
 
 
 @contextmanager
-def net(**config: Any) -> Iterator[Net]:
-    """All of it."""
+def net(login: str = "", **config: Any) -> Iterator[Net]:
+    """All of it. `login`: who has to prove it, with the name as the password; else nobody has."""
     with Lab() as lab:
         front, pod = lab.pod("front"), lab.pod("cassandra")
-        with server(namespace=pod.ns, host=pod.v4) as running:
-            prepare(running)
+        with server(namespace=pod.ns, host=pod.v4, authorizer=bool(login)) as running:
+            asked(running, login, *TABLES)
             node = lab.start_l7proxy(cql_policy(running), **config)
             try:
-                yield Net(lab, node, front, running)
+                yield Net(lab, node, front, running, login)
             finally:
                 node.stop()  # or what splices would stay in the machine's cgroup
-
-
-__all__ = ["Net", "Session", "net"]

@@ -1,15 +1,18 @@
 """Scenarios of cassandra-driver: HOST:PORT, a protocol version, a compression ("-" for none), a scenario. What it found
-goes to stdout as JSON; where it goes on for a while, one line for each thing."""
+goes to stdout as JSON; where it goes on for a while, one line for each thing. CASSANDRA_LOGIN: who logs in, with the
+name as the password."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from cassandra import ConsistencyLevel, InvalidRequest, Unauthorized
+from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import RoundRobinPolicy
 from cassandra.query import BatchStatement, SimpleStatement, dict_factory
@@ -145,11 +148,13 @@ def main() -> None:
     profile = ExecutionProfile(
         RoundRobinPolicy(), row_factory=dict_factory, request_timeout=60, consistency_level=ConsistencyLevel.ONE
     )
+    login = os.environ.get("CASSANDRA_LOGIN")
     cluster = Cluster(
         [host],
         port=int(port),
         compression=False if compression == "-" else compression,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        auth_provider=PlainTextAuthProvider(login, login) if login else None,
         connect_timeout=60,
         control_connection_timeout=60,
         **({} if version == "-" else {"protocol_version": int(version)}),
