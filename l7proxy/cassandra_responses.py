@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from l7proxy.cassandra_known import CassandraKnown
-from l7proxy.cassandra_parts import Due, Large, State, envelopes
+from l7proxy.cassandra_parts import Due, Large, State, envelopes, only_envelope
 from l7proxy.cql_judge import because, unread
 from l7proxy.held import Frame, Gather
 from l7proxy.http1_exchange import Judge
@@ -80,7 +80,7 @@ class Responses:
         return self._compression != ""
 
     def _responses(self, data: bytes, end: bool, now: float) -> Sequence[Op]:
-        if not (self._framed or self._carried or self._held or self._answers or self._ending or self._ended or end):
+        if not (self._carried or self._held or self._answers or self._ending or self._ended or end):
             done = self._only(data, now)
             if done is not None:
                 return done
@@ -106,10 +106,10 @@ class Responses:
 
     def _only(self, data: bytes, now: float) -> Sequence[Op] | None:
         """The hot path: one answer that is whole and passes unread."""
-        if len(data) < HEADER or self._state is not State.FRAMES:
+        if self._state is not State.FRAMES or self._left or self._large_response is not None:
             return None
-        head = read_response_envelope_or_none(data)
-        if head is None or head.size != len(data) - HEADER or head.version != self._version or not head.opcode:
+        head = only_envelope(data, self._framed, self._packed)
+        if head is None or head.version != self._version or not head.opcode:
             return None
         due = self._due.get(head.stream)
         if due is None or due.then is not None or due.request is None or head.opcode == Opcode.EVENT:
@@ -381,11 +381,3 @@ class Responses:
         self._due.clear()
         self._leaning = 0
         return [record for record in made if record is not None]
-
-
-def read_response_envelope_or_none(data: bytes) -> Envelope | None:
-    """The header at the beginning, if it is one."""
-    try:
-        return read_response_envelope(data, 0)
-    except Malformed:
-        return None

@@ -9,7 +9,6 @@ import pytest
 from l7proxy.ops import CqlStatement, Pass, Record
 from parsers.cassandra import Opcode, write_envelope
 from parsers.facts import CqlRequest
-from parsers.options import CassandraOptions
 from tests.cassandra import words
 from tests.cassandra.rig import Rig, Teller, id_of, views_answer
 from tests.conversations import REQUEST, RESPONSE
@@ -321,70 +320,3 @@ def test_views_that_were_told_count_while_the_server_is_busy(code: int, then: in
     rig.now, rig.views = 31.0, None
     rig.ask(rig.query("SELECT * FROM shop.by_name")).say(words.error(code, stream=32_767))
     assert rig.ending is None and bool(then) == ((0, then) in rig.errors()[1:])
-
-
-def test_limits() -> None:
-    rig = Rig(4, Teller(CassandraOptions(max_in_flight=2)))
-    rig.ask(*(rig.query(OPEN, one) for one in range(5)))
-    assert len(rig.served()) == 2
-    rig.say(rig.rows(1))
-    assert len(rig.served()) == 1
-    rig = Rig(4, Teller(CassandraOptions(max_batch=2)))
-    rig.ask(rig.batch(OPEN, OPEN, OPEN))
-    assert rig.closed and "a batch of 3 statements" in rig.reason
-    rig = Rig(4, Teller(CassandraOptions(max_statement=256)))
-    rig.ask(rig.query(OPEN + " " * 300))
-    assert rig.errors() == [(0, UNAUTHORIZED)] and "max_statement" in rig.reason
-    for version in (4, 5):
-        rig = Rig(version, Teller(CassandraOptions(max_held=262_144, max_frame=1 << 20)))
-        rig.arrive(REQUEST, rig.wire(rig.query(OPEN + " " * 300_000))[:100_000])
-        rig.arrive(REQUEST, rig.wire(rig.query(OPEN + " " * 300_000))[100_000:140_000])
-        assert rig.closed and "max_held" in rig.reason and rig.known.held == 0
-        rig = Rig(version, Teller(CassandraOptions(max_frame=1024)))
-        rig.ask(rig.query(OPEN + " " * 1024))
-        assert rig.closed and "a body of" in rig.reason
-
-
-def test_refusals_do_not_pile_up() -> None:
-    rig = Rig(4)
-    rig.ask(rig.query(OPEN, 1))
-    large = rig.rows(1, 5000)
-    rig.arrive(RESPONSE, large[:100])
-    many = b"".join(rig.query(SECRET, 2) for _ in range(3000))
-    rig.arrive(REQUEST, many)
-    assert len(rig.halves[REQUEST].pending) > len(many) // 2
-    rig.arrive(RESPONSE, large[100:])
-    assert len(rig.errors()) == 3001 and rig.halves[REQUEST].pending == b""
-
-
-def test_draining() -> None:
-    rig = Rig(5)
-    rig.ask(rig.query(OPEN, 1))
-    rig.apply(rig.talk.draining(1.0))
-    assert rig.ending is None
-    rig.ask(rig.query(OPEN, 2))
-    rig.say(rig.rows(1))
-    assert rig.closed and len(rig.served()) == 1
-    rig = Rig(4)
-    assert rig.talk.idle
-    rig.apply(rig.talk.draining(1.0))
-    assert rig.closed
-
-
-def test_a_server_that_cannot_be_reached() -> None:
-    rig = Rig(4, begun=False)
-    rig.ask(words.options(4, 3))
-    rig.apply(rig.talk.upstream_failed("refused", 1.0))
-    assert rig.errors() == [(3, 0x0000)] and rig.closed
-
-
-def test_a_request_that_does_not_come_to_an_end() -> None:
-    rig = Rig(4)
-    rig.ask(rig.query(OPEN)).say(rig.rows())
-    rig.arrive(REQUEST, rig.query(OPEN)[:20])
-    assert rig.talk.head_pending and rig.talk.receiving
-    rig.apply(rig.talk.head_timeout(9.0))
-    assert rig.closed and "in time" in rig.reason and rig.known.held == 0
-    rig = Rig(4)
-    rig.arrive(REQUEST, rig.query(OPEN)[:20], True)
-    assert "within a request" in rig.reason

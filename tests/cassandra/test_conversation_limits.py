@@ -1,0 +1,99 @@
+"""Limits of a CQL connection, and how it ends: by the program, by time, and without a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from parsers.options import CassandraOptions
+from tests.cassandra import words
+from tests.cassandra.rig import Rig, Teller
+from tests.conversations import REQUEST, RESPONSE
+
+OPEN, SECRET = "SELECT * FROM shop.orders", "SELECT * FROM shop.secrets"
+UNAUTHORIZED = 0x2100
+
+
+def test_limits() -> None:
+    rig = Rig(4, Teller(CassandraOptions(max_in_flight=2)))
+    rig.ask(*(rig.query(OPEN, one) for one in range(5)))
+    assert len(rig.served()) == 2
+    rig.say(rig.rows(1))
+    assert len(rig.served()) == 1
+    rig = Rig(4, Teller(CassandraOptions(max_batch=2)))
+    rig.ask(rig.batch(OPEN, OPEN, OPEN))
+    assert rig.closed and "a batch of 3 statements" in rig.reason
+    rig = Rig(4, Teller(CassandraOptions(max_statement=256)))
+    rig.ask(rig.query(OPEN + " " * 300))
+    assert rig.errors() == [(0, UNAUTHORIZED)] and "max_statement" in rig.reason
+    for version in (4, 5):
+        rig = Rig(version, Teller(CassandraOptions(max_held=262_144, max_frame=1 << 20)))
+        rig.arrive(REQUEST, rig.wire(rig.query(OPEN + " " * 300_000))[:100_000])
+        rig.arrive(REQUEST, rig.wire(rig.query(OPEN + " " * 300_000))[100_000:140_000])
+        assert rig.closed and "max_held" in rig.reason and rig.known.held == 0
+        rig = Rig(version, Teller(CassandraOptions(max_frame=1024)))
+        rig.ask(rig.query(OPEN + " " * 1024))
+        assert rig.closed and "a body of" in rig.reason
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("audit", [False, True])
+def test_what_connections_hold_together_has_a_limit(version: int, audit: bool) -> None:
+    """Where nothing is enforced, what is beyond it passes unread, in its order."""
+    options = CassandraOptions(max_held=1 << 20, max_held_together={4: 300_000, 5: 500_000}[version])
+    known = Rig(version).known
+    first, second = (Rig(version, Teller(options, audit_only=audit), known=known) for _ in range(2))
+    data = first.wire(first.query(OPEN + " " * 900_000))
+    for rig in (first, second):
+        sent = len(rig.server)
+        for place in range(0, 200_000, 1000):
+            rig.arrive(REQUEST, data[place : place + 1000])
+    assert second.closed != audit and "max_held_together" in second.reason and not first.ending
+    assert second.server[sent:] == (data[:200_000] if audit else b"")
+    first.finish()
+    second.finish()
+    assert known.held == 0
+
+
+def test_refusals_do_not_pile_up() -> None:
+    rig = Rig(4)
+    rig.ask(rig.query(OPEN, 1))
+    large = rig.rows(1, 5000)
+    rig.arrive(RESPONSE, large[:100])
+    many = b"".join(rig.query(SECRET, 2) for _ in range(3000))
+    rig.arrive(REQUEST, many)
+    assert len(rig.halves[REQUEST].pending) > len(many) // 2
+    rig.arrive(RESPONSE, large[100:])
+    assert len(rig.errors()) == 3001 and rig.halves[REQUEST].pending == b""
+
+
+def test_draining() -> None:
+    rig = Rig(5)
+    rig.ask(rig.query(OPEN, 1))
+    rig.apply(rig.talk.draining(1.0))
+    assert rig.ending is None
+    rig.ask(rig.query(OPEN, 2))
+    rig.say(rig.rows(1))
+    assert rig.closed and len(rig.served()) == 1
+    rig = Rig(4)
+    assert rig.talk.idle
+    rig.apply(rig.talk.draining(1.0))
+    assert rig.closed
+
+
+def test_a_server_that_cannot_be_reached() -> None:
+    rig = Rig(4, begun=False)
+    rig.ask(words.options(4, 3))
+    rig.apply(rig.talk.upstream_failed("refused", 1.0))
+    assert rig.errors() == [(3, 0x0000)] and rig.closed
+
+
+def test_a_request_that_does_not_come_to_an_end() -> None:
+    rig = Rig(4)
+    rig.ask(rig.query(OPEN)).say(rig.rows())
+    rig.arrive(REQUEST, rig.query(OPEN)[:20])
+    assert rig.talk.head_pending and rig.talk.receiving
+    rig.apply(rig.talk.head_timeout(9.0))
+    assert rig.closed and "in time" in rig.reason and rig.known.held == 0
+    rig = Rig(4)
+    rig.arrive(REQUEST, rig.query(OPEN)[:20], True)
+    assert "within a request" in rig.reason
