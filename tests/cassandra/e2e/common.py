@@ -49,6 +49,7 @@ class Net:
     front: Pod
     server: Server
     login: str = ""
+    reactor: str = ""
 
     @property
     def where(self) -> str:
@@ -57,8 +58,8 @@ class Net:
 
     def argv(self, scenario: str, version: int | str, compression: str, client: str = "driver") -> list[str]:
         words = [self.where, str(version), compression or "-", scenario]
-        login = ["env", f"CASSANDRA_LOGIN={self.login}"] if self.login else []
-        return [*login, sys.executable, str(CLIENTS / f"{client}.py"), *words]
+        how = [f"CASSANDRA_LOGIN={self.login}", f"CASSANDRA_REACTOR={self.reactor}"]
+        return ["env", *how, sys.executable, str(CLIENTS / f"{client}.py"), *words]
 
     def run(self, scenario: str, version: int | str = "-", compression: str = "", client: str = "driver") -> Any:
         """What a scenario of a client gives."""

@@ -1,9 +1,10 @@
-"""Other clients than cassandra-driver: the C++ driver, and cqlsh."""
+"""Other clients than cassandra-driver as it comes: its event loops, the C++ driver, and cqlsh."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def test_the_cpp_driver(net: Net, version: int | str) -> None:
     found = net.run("simple", version, client="cpp")
     assert found == {"read": [["acsylla"]], "refused": REFUSED, "prepare": REFUSED, "after": [["acsylla"]]}
     assert net.run("keyspaces", version, client="cpp") == {"read": [["acsylla"]], "refused": REFUSED}
+
+
+@pytest.mark.parametrize("reactor", ["asyncio", "libev"])
+@pytest.mark.parametrize("wire", [(4, "lz4"), (5, "")], ids=str)
+def test_event_loops_of_the_driver(net: Net, reactor: str, wire: tuple[int, str]) -> None:
+    how = replace(net, reactor=reactor)
+    assert how.run("simple", *wire)["after"] == [["one"]]
+    assert how.run("many", *wire) == {"version": wire[0], "refused": 400, "read": [[5999]]}
 
 
 def test_cqlsh(net: Net) -> None:

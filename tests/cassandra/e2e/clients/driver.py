@@ -1,6 +1,6 @@
 """Scenarios of cassandra-driver: HOST:PORT, a protocol version, a compression ("-" for none), a scenario. What it found
 goes to stdout as JSON; where it goes on for a while, one line for each thing. CASSANDRA_LOGIN: who logs in, with the
-name as the password."""
+name as the password; CASSANDRA_REACTOR: asyncio or libev, if not the driver's own choice."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from cassandra import ConsistencyLevel, InvalidRequest, Unauthorized
@@ -148,7 +149,11 @@ def main() -> None:
     profile = ExecutionProfile(
         RoundRobinPolicy(), row_factory=dict_factory, request_timeout=60, consistency_level=ConsistencyLevel.ONE
     )
-    login = os.environ.get("CASSANDRA_LOGIN")
+    login, reactor = os.environ.get("CASSANDRA_LOGIN"), os.environ.get("CASSANDRA_REACTOR")
+    more: dict[str, Any] = {} if version == "-" else {"protocol_version": int(version)}
+    if reactor:
+        module = import_module(f"cassandra.io.{reactor}reactor")
+        more["connection_class"] = getattr(module, f"{reactor.capitalize()}Connection")
     cluster = Cluster(
         [host],
         port=int(port),
@@ -157,7 +162,7 @@ def main() -> None:
         auth_provider=PlainTextAuthProvider(login, login) if login else None,
         connect_timeout=60,
         control_connection_timeout=60,
-        **({} if version == "-" else {"protocol_version": int(version)}),
+        **more,
     )
     session = cluster.connect()
     found = globals()[scenario](session)
