@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,9 +102,6 @@ def test_statements_are_prepared_again_after_a_restart(net: Net) -> None:
         assert json.loads(process.stdout.readline()) == [["one"]]
         before = len(net.records())
         for pid in net.node.worker_pids():
-            import os
-            import signal
-
             os.kill(pid, signal.SIGKILL)
         net.lab.wait(
             lambda: any(
@@ -121,3 +120,16 @@ def test_records(net: Net) -> None:
     assert one["prepared"] is True and one["consistency"] == "ONE" and "error_code" not in one
     refused = next(one for one in reversed(found) if one["verdict"] == "DROPPED")
     assert refused["opcode"] == "PREPARE" and refused["error_code"] == 0x2100
+
+
+@pytest.mark.parametrize("wire", [(4, "lz4"), (5, "")], ids=str)
+def test_audit_refuses_nothing(net: Net, wire: tuple[int, str]) -> None:
+    before = len(net.records())
+    net.rules(mode="audit")
+    try:
+        assert net.run("views", *wire) == {"version": wire[0], "view": [["hidden", 0]], "other": []}
+        assert net.run("paging", *wire) == {"version": wire[0], "read": 500}
+        net.lab.wait(lambda: any(one["verdict"] == "AUDIT" for one in net.records()[before:]))
+        assert not any(one["verdict"] == "DROPPED" for one in net.records()[before:])
+    finally:
+        net.rules()
