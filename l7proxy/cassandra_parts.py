@@ -10,7 +10,7 @@ from typing import TypeAlias
 from l7proxy.held import Frame, Pool
 from l7proxy.ops import CqlCall, CqlStatement, Record
 from parsers.cassandra import HEADER, Envelope, Malformed, Reader, read_response_envelope
-from parsers.cassandra_segments import head_size, read_head, read_payload
+from parsers.cassandra_segments import MOST, head_size, read_head, read_payload
 
 Then: TypeAlias = Callable[[int, int, Reader], None]
 """Told of an answer: its opcode, its error code (-1: it is no error), and a reader that stands at its message, or
@@ -48,13 +48,13 @@ class Due:
 class Large:
     """An envelope of `size` bytes that comes in several segments, and is held until it is whole."""
 
-    __slots__ = ("_payloads", "_pool", "_segments", "have", "size")
+    __slots__ = ("_payload", "_pool", "_segments", "have", "size")
 
     def __init__(self, size: int, pool: Pool) -> None:
         self.size, self.have = size, 0
         self._pool = pool
-        self._segments: list[bytes] = []
-        self._payloads: list[bytes] = []
+        self._segments = bytearray()
+        self._payload: bytearray | bytes = bytearray()
 
     @property
     def whole(self) -> bool:
@@ -62,26 +62,28 @@ class Large:
         return self.have == self.size
 
     def add(self, frame: Frame, payload: bytes) -> None:
-        """The next segment. Raises Malformed if it has more than what is missing: a server would never run it."""
+        """The next segment. Raises Malformed if it has more than what is missing: a server would never run it; or if
+        the segments are much longer than what is in them."""
         if len(payload) > self.size - self.have:
             raise Malformed(0, "a segment that goes on behind its message")
-        segment = frame.data[frame.start : frame.stop]
-        self._segments.append(segment)
-        self._payloads.append(payload)
+        size = frame.stop - frame.start
+        if len(self._segments) + size > 2 * self.size + MOST:
+            raise Malformed(0, "a message in too many segments")
+        self._segments += frame.data[frame.start : frame.stop]
+        self._payload += payload
         self.have += len(payload)
-        self._pool.held += len(segment) + len(payload)
+        self._pool.held += size + len(payload)
 
     def envelope(self) -> bytes:
         """What is there."""
-        if len(self._payloads) > 1:
-            self._payloads = [b"".join(self._payloads)]
-        return self._payloads[0]
+        self._payload = bytes(self._payload)
+        return self._payload
 
     def release(self) -> bytes:
         """The segments, as they came, for the last time."""
-        segments = b"".join(self._segments)
+        segments = bytes(self._segments)
         self._pool.held -= len(segments) + self.have
-        self._segments, self._payloads, self.have = [], [], 0
+        self._segments, self._payload, self.have = bytearray(), b"", 0
         return segments
 
 

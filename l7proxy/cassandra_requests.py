@@ -316,7 +316,7 @@ class Requests(Responses):
         return Record(request, code, now, now, CqlCall(stream, consistency, False))
 
     def _go_on_unread(self, request: CqlStatement, now: float, output: Output) -> None:
-        if self._waits or self._halfway():
+        if self._halfway():
             self._end(output, Abort(request.decision.reason))
             return
         self._state = State.UNREAD

@@ -63,11 +63,11 @@ class Pool:
 class Gather:
     """A frame that comes in pieces and is held until it is whole."""
 
-    __slots__ = ("_parts", "_pool", "have", "size")
+    __slots__ = ("_data", "_pool", "have", "size")
 
     def __init__(self, size: int, pool: Pool) -> None:
         self.size, self.have = size, 0
-        self._parts: list[bytes] = []
+        self._data: bytearray | bytes = bytearray()
         self._pool = pool
 
     @property
@@ -78,22 +78,21 @@ class Gather:
     def take(self, data: bytes, position: int) -> int:
         """Keep what belongs to it of `data` from `position` on; how many bytes that is."""
         part = data[position : position + self.size - self.have]
-        self._parts.append(part)
+        self._data += part
         self.have += len(part)
         self._pool.held += len(part)
         return len(part)
 
     def peek(self) -> bytes:
         """What is there."""
-        if len(self._parts) > 1:
-            self._parts = [b"".join(self._parts)]
-        return self._parts[0] if self._parts else b""
+        self._data = bytes(self._data)
+        return self._data
 
     def release(self) -> bytes:
         """What is there, for the last time."""
         found = self.peek()
         self._pool.held -= self.have
-        self._parts, self.have = [], 0
+        self._data, self.have = b"", 0
         return found
 
 

@@ -199,11 +199,11 @@ def _startup(reader: Reader) -> Startup:
         value = reader.short_bytes()
         key = utf8(name, start).upper()
         if not name.isascii() or key in found:
-            raise Malformed(start, f"option {name!r} of STARTUP")
+            raise Malformed(start, f"option {name[:40]!r} of STARTUP")
         found[key] = utf8(value, start)
     compression = found.get("COMPRESSION")
     if compression is None:
         return Startup("")
     if not compression.isascii() or compression.lower() not in ALGORITHMS:
-        raise Malformed(reader.place, f"compression {compression!r}")
+        raise Malformed(reader.place, f"compression {compression[:40]!r}")
     return Startup(compression.lower())

@@ -222,6 +222,18 @@ def test_a_part_that_goes_on_behind_its_message() -> None:
     refused(rig, "header")
 
 
+def test_a_message_in_very_small_parts() -> None:
+    """What is held of it is not much longer than the message."""
+    rig = framed()
+    whole = words.query(OPEN + " " * 30_000, 5, 1)
+    rig.arrive(REQUEST, not_alone(whole[:9]))
+    for place in range(9, len(whole)):
+        if rig.ending:
+            break
+        rig.arrive(REQUEST, not_alone(whole[place : place + 1]))
+    refused(rig, "too many segments")
+
+
 def test_a_whole_message_in_a_part() -> None:
     """Fact 22: the server runs it."""
     rig = framed()
