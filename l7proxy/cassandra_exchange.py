@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from l7proxy.cassandra_known import CassandraKnown, Reading, Views, unknown
-from l7proxy.cql_judge import because, judged
+from l7proxy.cql_judge import because, judged, unread
 from l7proxy.held import Server, remember
 from l7proxy.http1_exchange import Judge
 from l7proxy.ops import CqlStatement
@@ -20,6 +20,8 @@ from policies.verdict import Verdict
 
 _CACHED_TEXT = 2048
 """Requests whose texts are no longer than that together are remembered."""
+_MOST_BRACKETS = 16
+"""Brackets of a statement that cannot be read: a server's time may double with each."""
 _ENTRY = 500
 """What a prepared statement needs beside its text, in bytes, about."""
 
@@ -120,9 +122,11 @@ class Statements:
     def _judged(self, opcode: str, reading: Reading, judge: Judge, *, own: bool, prepared: bool = False) -> Outcome:
         text = reading.redacted() if judge.cassandra.log_statements else ""
         requests = self.views.behind(reading.requests)
-        request = judged(judge, opcode, reading.kind, requests, prepared=prepared, statement=text)
-        if reading.reason:
-            request = because(request, reading.reason)
+        if reading.heavy and not judge.audit_only:
+            request = unread(judge, f"a statement that cannot be read and may stall a server; {reading.reason}", opcode)
+        else:
+            request = judged(judge, opcode, reading.kind, requests, prepared=prepared, statement=text)
+            request = because(request, reading.reason) if reading.reason else request
         moves = reading.moves and opcode != "PREPARE"
         # The id of a statement may hang on the session's keyspace even where its meaning does not.
         leans = own and (reading.unqualified or opcode == "PREPARE")
@@ -136,15 +140,16 @@ class Statements:
 
 def read_statement(text: bytes, keyspace: str | None, options: CassandraOptions) -> Reading:
     """What a statement does in `keyspace`. Raises Malformed if it is not UTF-8."""
+    query = utf8(text, 0)
+    heavy = sum(map(text.count, b"([{")) > _MOST_BRACKETS
     if len(text) > options.max_statement:
-        return unknown(f"a statement of {len(text)} bytes, more than cassandra.max_statement")
+        return unknown(f"a statement of {len(text)} bytes, more than cassandra.max_statement", heavy=heavy)
     try:
-        found = classify(utf8(text, 0), keyspace)
+        found = classify(query, keyspace)
     except Unclassifiable as error:
-        return unknown(str(error))
-    return Reading(
-        found.kind, found.requests, found.unqualified, found.changes_keyspace is not None, "", found.redacted
-    )
+        return unknown(str(error), heavy=heavy)
+    moves = found.changes_keyspace is not None
+    return Reading(found.kind, found.requests, found.unqualified, moves, redacted=found.redacted)
 
 
 def _together(children: list[Reading]) -> Reading:
@@ -156,6 +161,7 @@ def _together(children: list[Reading]) -> Reading:
         any(child.unqualified for child in children),
         any(child.moves for child in children),
         reasons[0] if reasons else "",
+        any(child.heavy for child in children),
         lambda: "; ".join(child.redacted() for child in children),
     )
 

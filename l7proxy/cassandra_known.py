@@ -18,20 +18,21 @@ _SERVERS = 1000
 
 class Reading(NamedTuple):
     """What a statement does. `kind`: see `l7proxy.ops.CqlStatement`. `unqualified`: it depends on the session's
-    keyspace. `moves`: it may change that. `reason`: why it could not be read, or "". `redacted` gives its text without
-    literals."""
+    keyspace. `moves`: it may change that. `reason`: why it could not be read, or "". `heavy`: it has not to reach a
+    server, whatever is allowed. `redacted` gives its text without literals."""
 
     kind: str
     requests: tuple[CqlRequest, ...]
     unqualified: bool = False
     moves: bool = False
     reason: str = ""
+    heavy: bool = False
     redacted: Callable[[], str] = str
 
 
-def unknown(reason: str) -> Reading:
+def unknown(reason: str, *, heavy: bool) -> Reading:
     """One that could not be read: it may do anything."""
-    return Reading(UNKNOWN, (CqlRequest(UNKNOWN),), True, True, reason)
+    return Reading(UNKNOWN, (CqlRequest(UNKNOWN),), True, True, reason, heavy)
 
 
 @dataclass(slots=True, eq=False)

@@ -76,7 +76,7 @@ def test_of_a_segment_the_allowed_part_goes_on() -> None:
 def test_a_second_request_on_a_stream_ends_the_connection(rig: Rig) -> None:
     """Fact 25."""
     first = rig.query(OPEN, 9)
-    rig.ask(first, rig.query("UPDATE shop.orders SET a = 1", 9))
+    rig.ask(first, rig.query("DELETE FROM shop.orders WHERE k = 1", 9))
     assert rig.served() == [first] and rig.ending is None and "second request on stream 9" in rig.reason
     rig.say(rig.rows(9))
     assert rig.closed and rig.errors() == [(9, 0)]
@@ -229,11 +229,11 @@ def test_a_policy_that_changes(rig: Rig) -> None:
 
 def test_a_batch_passes_as_a_whole_or_not_at_all(rig: Rig) -> None:
     number = prepared(rig, "INSERT INTO shop.orders (k) VALUES (?)")
-    good = rig.batch("UPDATE shop.a SET v = 1", number, stream=2)
+    good = rig.batch("UPDATE shop.a SET v = 1 WHERE k = 2", number, stream=2)
     rig.served()
     rig.ask(good).say(rig.void(2))
     assert rig.served() == [good]
-    rig.ask(rig.batch("UPDATE shop.a SET v = 1", number, "DELETE FROM shop.secrets", stream=3))
+    rig.ask(rig.batch("UPDATE shop.a SET v = 1 WHERE k = 2", number, "DELETE FROM shop.secrets WHERE k = 1", stream=3))
     assert rig.served() == [] and rig.errors()[-1] == (3, UNAUTHORIZED)
     verdict, _, kind, *_ = rig.told[-1]
     actions = rig.records[-1].request.actions  # type: ignore[union-attr]
@@ -244,13 +244,22 @@ def test_a_batch_passes_as_a_whole_or_not_at_all(rig: Rig) -> None:
 
 def test_what_cannot_be_read_needs_a_rule(rig: Rig) -> None:
     rig.ask(rig.query("GIBBERISH", 1))
-    assert rig.errors() == [(1, UNAUTHORIZED)] and "cannot read this" in rig.reason
+    assert rig.errors() == [(1, UNAUTHORIZED)] and "not the beginning of a statement" in rig.reason
     rig = fresh(rig, Teller(unknown=True))
     gibberish, then = rig.query("GIBBERISH", 1), rig.query("SELECT * FROM t", 2)
     rig.ask(gibberish, then)
     assert rig.served() == [gibberish], "it may have been a USE"
     rig.say(rig.set_keyspace("secret", 1))
     assert rig.served() == [] and rig.errors()[-1] == (2, UNAUTHORIZED)
+
+
+def test_what_may_stall_a_server_passes_under_no_rule(rig: Rig) -> None:
+    """Fact 27."""
+    rig = fresh(rig, Teller(unknown=True))
+    bomb = "SELECT " + "(" * 24 + "k" + ")" * 24 + " FROM shop.orders"
+    rig.ask(rig.query(bomb, 1), rig.prepare("GIBBERISH " + bomb, 2), rig.batch(bomb, stream=3))
+    assert rig.served() == [] and rig.errors() == [(1, UNAUTHORIZED), (2, UNAUTHORIZED), (3, UNAUTHORIZED)]
+    assert "may stall a server" in rig.reason
 
 
 def test_events_and_heartbeats_pass(rig: Rig) -> None:

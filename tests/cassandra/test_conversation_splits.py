@@ -60,7 +60,7 @@ def lines_of(name: str, rig: Rig) -> Lines:
         ]
     if name == "batch":
         return [
-            ask(rig.batch("UPDATE a.b SET c = 1", OPEN, stream=1), rig.batch(SECRET, OPEN, stream=2)),
+            ask(rig.batch("UPDATE a.b SET c = 1 WHERE d = 2", OPEN, stream=1), rig.batch(SECRET, OPEN, stream=2)),
             say(rig.void(1)),
         ]
     if name == "malformed":
