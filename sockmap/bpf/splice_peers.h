@@ -165,6 +165,10 @@ static inline void client_established(struct bpf_sock_ops *ops, struct scope *s,
 	who = expected(&end);
 	if (!who)
 		return;
+	if (!s->around && !asks_in_scope(s, &end)) {
+		add(SPLICE_OUT_OF_SCOPE, 1);
+		return;
+	}
 	own = owns.sk_storage_get(sk, &none, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!own)
 		return;
