@@ -39,6 +39,15 @@ def own_cgroup() -> Path:
     raise DatapathError("this process is in no cgroup of the cgroup2 hierarchy")
 
 
+def version_1(controller: str) -> Path | None:
+    """Where this controller is, if that is in a hierarchy of cgroup v1 (cgroup(7))."""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        left, _, right = line.partition(" - ")
+        if right.split()[0] == "cgroup" and controller in right.split()[2].split(","):
+            return Path(left.split()[4])
+    return None
+
+
 def remove(cgroup: Path) -> None:
     """Remove a cgroup whose processes have ended."""
     for _ in range(50):  # the kernel lets go of a process a little after it was waited for

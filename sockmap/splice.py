@@ -28,7 +28,7 @@ from sockmap.bpfmap import (
     program_name,
 )
 from sockmap.btf import Btf, BtfError
-from sockmap.cgroups import listening, processes, sockets
+from sockmap.cgroups import listening, processes, sockets, version_1
 from sockmap.config import DatapathError
 from sockmap.program import source
 from sockmap.splice_bridge import BRIDGE_MAPS, BRIDGES, PLACE
@@ -64,6 +64,13 @@ _FIELDS = {
     "OFFSET_ARG_END": ("mm_struct", "arg_end"),
 }
 """What the programs read of the kernel's structs."""
+_LIMITS = {
+    "OFFSET_MEMCG": ("sock", "sk_memcg"),
+    "OFFSET_TCPMEM": ("mem_cgroup", "tcpmem"),
+    "OFFSET_USAGE": ("page_counter", "usage"),
+    "OFFSET_MOST": ("page_counter", "max"),
+    "OFFSET_PARENT": ("page_counter", "parent"),
+}
 _QUEUED = ("sk_psock", "msg_tot_len")
 QUEUED, VERDICT = "msg_tot_len", "verdict"
 """What the programs can do without: the kernel's count of the bytes that wait at a reader; and that data of the stack
@@ -148,6 +155,9 @@ class Splicer(Tables):
 
     def _offsets(self, kernel: Btf, without: Collection[str]) -> dict[str, int]:
         found = {name: kernel.offset(*field) for name, field in _FIELDS.items()}
+        if version_1("memory") is not None:
+            with suppress(BtfError):  # not of this kernel
+                found |= {name: kernel.offset(*field) for name, field in _LIMITS.items()}
         with suppress(BtfError):
             if QUEUED not in without:
                 return found | {"OFFSET_QUEUED": kernel.offset(*_QUEUED)}

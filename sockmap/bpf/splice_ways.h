@@ -4,9 +4,10 @@
 #define MANY	 16	  /* more than a message is ever sent in by pieces */
 #define SMALL	 1024	  /* bytes: less than the least receive buffer */
 #define GRANTED	 4096	  /* bytes: the least tcp_rmem */
-#define MESSAGE	 1024	  /* bytes that the kernel needs for a message, besides what it carries */
-#define LOCKED	 2	  /* SOCK_RCVBUF_LOCK: its program has set SO_RCVBUF */
-#define SENT_ALL 2	  /* SEND_SHUTDOWN */
+#define PAGE	 4096
+#define MESSAGE	 1024 /* bytes that the kernel needs for a message, besides what it carries */
+#define LOCKED	 2    /* SOCK_RCVBUF_LOCK: its program has set SO_RCVBUF */
+#define SENT_ALL 2    /* SEND_SHUTDOWN */
 
 /* The two ends count the same bytes, so these say how many the stack still carries, or has at the
  * peer. */
@@ -61,6 +62,34 @@ static inline int above_its_own(struct own *own, __u64 wanted)
 	       word(own->peer, OFFSET_LOCKS) & LOCKED;
 }
 
+#ifdef OFFSET_TCPMEM
+#define LEVELS 8  /* of cgroups in each other; the outer ones are seldom the narrower */
+#define SLACK  64 /* pages, that others may take meanwhile */
+
+/* A limit of cgroup v1 for TCP's memory, at which a send that is spliced would end with ENOMEM. (Of
+ * v2's limit of all memory the kernel makes room for it.) */
+static inline int limited(struct own *own, __u32 wanted)
+{
+	__u64 counter = pointer(own->peer, OFFSET_MEMCG);
+	int level;
+	if (!counter)
+		return 0;
+	counter += OFFSET_TCPMEM;
+#pragma unroll
+	for (level = 0; level < LEVELS; level++) {
+		if (pointer(counter, OFFSET_USAGE) + wanted / PAGE + SLACK >
+		    pointer(counter, OFFSET_MOST))
+			return 1;
+		counter = pointer(counter, OFFSET_PARENT);
+		if (!counter)
+			break;
+	}
+	return 0;
+}
+#else
+#define limited(own, wanted) 0
+#endif
+
 /* Above its first limit (tcp_mem) the kernel may refuse memory for what is spliced, and the send
  * would end with ENOMEM, where the stack waits. A little is always granted. */
 static inline int scarce(struct own *own, __u32 wanted)
@@ -68,6 +97,8 @@ static inline int scarce(struct own *own, __u32 wanted)
 	__s64 allocated,
 	    limit; /* in pages; CPUs keep some back, so the first may be below nought */
 	__u64 proto;
+	if (limited(own, wanted))
+		return 1;
 	if (wanted <= GRANTED)
 		return 0;
 	proto = pointer(own->self, OFFSET_PROTO);
