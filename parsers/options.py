@@ -82,7 +82,7 @@ class CassandraOptions:
     """Limits, in bytes if nothing else is said. Requests beyond them are refused, with the reason in the log.
 
     `system_tables`: whoever has Cassandra rules may also SELECT from the tables that drivers read when they connect
-    (see `policies.cql_tables`). `log_statements`: records hold the statement, with ``?`` for each literal.
+    (see `policies.cql_actions`). `log_statements`: records hold the statement, with ``?`` for each literal.
 
     `max_frame`: the body of a request or of an answer, as it is sent (the protocol itself allows 256 MiB).
     `max_statement`: a statement's text. `max_batch`: statements in a batch. `max_held`: what one connection may have

@@ -6,6 +6,7 @@ import fnmatch
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -308,3 +309,22 @@ def test_a_whole_is_worth_its_worst_part() -> None:
     assert worst([audit, dropped, passed]) is dropped
     with pytest.raises(ValueError):
         worst([])
+
+
+# -- the documentation -------------------------------------------------------------------------------------------
+
+
+SOME = {"describe", "grant-permission", "revoke-permission", "list-permissions"}
+
+
+def test_the_documented_table_has_every_action_with_what_it_names() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
+    rows = [line.strip("| ").split("|") for line in text.partition("| action | names |")[2].splitlines()[2:]]
+    rows = rows[: next(place for place, row in enumerate(rows) if len(row) < 2)]
+    named = {names.strip(): set(re.findall(r"`([a-z-]+)`", words)) for words, names in rows}
+    assert named == {
+        "keyspace and table": TABLE_ACTIONS - SOME,
+        "keyspace and table, so far as the statement does": SOME,
+        "keyspace": KEYSPACE_ACTIONS - TABLE_ACTIONS,
+        "nothing": set(ACTIONS) - KEYSPACE_ACTIONS,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from l7proxy.config import AdminConfig, NodeConfig, endpoint_from_json, load_config
 from l7proxy.limits import Limits
+from parsers.options import CassandraOptions
 from policies.document import DocumentError
 from sockmap.config import DatapathConfig, Lifetimes
 
@@ -250,3 +252,8 @@ def test_admin_addresses() -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match=r"none\.yaml: error: cannot be read"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_cassandras_settings_are_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cassandra.md").read_text().partition("## Settings")[2]
+    assert [option.name for option in fields(CassandraOptions) if f"`{option.name}`" not in text] == []
