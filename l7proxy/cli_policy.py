@@ -65,6 +65,9 @@ def _add_flow(explain: argparse.ArgumentParser) -> None:
     kafka.add_argument("--api-version", type=int, metavar="N", help="default: the highest there is")
     for key in _NAMES:
         kafka.add_argument(f"--{key.replace('_', '-')}", metavar="NAME")
+    cql = explain.add_argument_group("a CQL statement in it")
+    cql.add_argument("--cql", metavar="STATEMENT", help="such as 'SELECT * FROM shop.orders'")
+    cql.add_argument("--keyspace", metavar="NAME", help="of unqualified names in it (default: none)")
     explain.add_argument("--expect", choices=list(map(str, Verdict)), help="exit 1 if this is not the verdict")
 
 
@@ -195,7 +198,14 @@ def _from_arguments(arguments: argparse.Namespace, table: IdentityTable) -> dict
     for key in ("port", "protocol", "direction", "expect"):
         if getattr(arguments, key) is not None:
             result[key] = getattr(arguments, key)
-    return result | _request(arguments)
+    request = _request(arguments)
+    if arguments.cql is not None:
+        if request:
+            raise QueryError("--cql and the options of other requests exclude each other")
+        request = _statement(arguments)
+    elif arguments.keyspace is not None:
+        raise QueryError("--keyspace needs --cql STATEMENT")
+    return result | request
 
 
 def _request(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -218,6 +228,12 @@ def _request(arguments: argparse.Namespace) -> dict[str, Any]:
     if named:
         raise QueryError("the options of a Kafka request need --kafka API")
     return {kind: request} if request else {}
+
+
+def _statement(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.keyspace is None:
+        return {"cql": {"query": arguments.cql}}
+    return {"cql": {"query": arguments.cql, "keyspace": arguments.keyspace}}
 
 
 def _call(text: str) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from l7proxy.identities import IdentityError, IdentityTable
 from parsers import http1
-from parsers.facts import HttpRequest, KafkaRequest, Request
+from parsers.cql_statement import Unclassifiable, classify
+from parsers.facts import UNKNOWN, CqlRequest, HttpRequest, KafkaRequest, Request
 from parsers.options import HttpOptions
 from policies.explain import Query, Refusal
 from policies.identity import NAMESPACE_LABEL, Identity
@@ -16,16 +17,27 @@ from policies.kafka_apis import NEVER, find_api, unknown_api
 from policies.model import TrafficDirection
 from policies.verdict import Verdict
 
-_KEYS = ("direction", "source", "destination", "port", "protocol", "http", "grpc", "kafka", "expect")
+_KEYS = ("direction", "source", "destination", "port", "protocol", "http", "grpc", "kafka", "cql", "expect")
 _HTTP = ("method", "path", "host", "headers")
 _GRPC = ("service", "method", "host", "metadata")
 _KAFKA = ("api", "version", "client_id", "topic", "group", "transactional_id")
+_CQL = ("query", "keyspace")
+_REQUESTS = ("http", "grpc", "kafka", "cql")
 _ENDS = ("endpoint", "labels", "ip", "entity")
+_UNKNOWN = (CqlRequest(UNKNOWN),)
 _PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP", "ICMPV6")
 
 
 class QueryError(Exception):
     """A query that cannot be read: which key, and why."""
+
+
+class _Asked(NamedTuple):
+    """What goes into a `Query` under the same names."""
+
+    request: Request | tuple[CqlRequest, ...] | None
+    refusal: Refusal | None = None
+    remark: str = ""
 
 
 class Reader:
@@ -40,36 +52,39 @@ class Reader:
 
         Source and destination are objects with one of `endpoint`, `labels` (beside it `namespace` and `named_ports`),
         `ip` or `entity`. `protocol` is TCP unless given; `direction` ingress, egress, or absent for both. The request
-        is `http`, `grpc` or `kafka`, or there is none.
+        is `http`, `grpc`, `kafka` or `cql`, or there is none.
         """
         fields = _mapping(value, "", _KEYS, ("source", "destination"))
         source, destination = self._end(fields["source"], "source"), self._end(fields["destination"], "destination")
         protocol = _choice(fields.get("protocol", "TCP"), "protocol", _PROTOCOLS)
         direction = fields.get("direction")
-        request, refusal = self._request(fields)
+        asked = self._request(fields)
         query = Query(
             source,
             destination,
             protocol,
             _port(fields, protocol),
-            request,
+            asked.request,
             None if direction is None else TrafficDirection(_choice(direction, "direction", tuple(TrafficDirection))),
-            refusal,
+            asked.refusal,
+            asked.remark,
         )
         expect = fields.get("expect")
         return query, None if expect is None else Verdict(_choice(expect, "expect", tuple(Verdict)))
 
-    def _request(self, fields: Mapping[str, Any]) -> tuple[Request | None, Refusal | None]:
-        given = [key for key in ("http", "grpc", "kafka") if fields.get(key) is not None]
+    def _request(self, fields: Mapping[str, Any]) -> _Asked:
+        given = [key for key in _REQUESTS if fields.get(key) is not None]
         if len(given) > 1:
             raise QueryError(f"{' and '.join(given)} exclude each other")
         if not given:
-            return None, None
+            return _Asked(None)
         value = fields[given[0]]
         if given[0] == "kafka":
             return _kafka(value)
+        if given[0] == "cql":
+            return _cql(value)
         head = _Head(_call(value) if given[0] == "grpc" else value, self._options)
-        return head.request, head.refusal
+        return _Asked(head.request, head.refusal)
 
     def _end(self, value: object, key: str) -> Identity:
         fields = _mapping(value, key, (*_ENDS, "namespace", "named_ports"))
@@ -127,7 +142,7 @@ def _call(grpc: object) -> object:
     return {"method": "POST", "path": path, "headers": metadata, "host": call.get("host")}
 
 
-def _kafka(value: object) -> tuple[KafkaRequest, Refusal]:
+def _kafka(value: object) -> _Asked:
     """A Kafka request, and why the proxy refuses it whatever the rules say. Without a topic it is about all of them."""
     fields = _mapping(value, "kafka", _KAFKA, ("api",))
     text = _text(fields["api"], "kafka.api")
@@ -141,7 +156,18 @@ def _kafka(value: object) -> tuple[KafkaRequest, Refusal]:
         refusal = f"{api.name} is for controllers alone"
     elif not api.knows(version):
         refusal = f"{api.name} {version} is not known (versions {api.low} to {api.high} are)"
-    return KafkaRequest(api.key, version, **names, every_topic="topic" not in names), lambda _: refusal
+    return _Asked(KafkaRequest(api.key, version, **names, every_topic="topic" not in names), lambda _: refusal)
+
+
+def _cql(value: object) -> _Asked:
+    """What a CQL statement does. One that cannot be read is asked about as such."""
+    fields = _mapping(value, "cql", _CQL, ("query",))
+    keyspace = fields.get("keyspace")
+    query, keyspace = _name(fields["query"], "cql.query"), None if keyspace is None else _name(keyspace, "cql.keyspace")
+    try:
+        return _Asked(classify(query, keyspace).requests or _UNKNOWN)
+    except Unclassifiable as error:
+        return _Asked(_UNKNOWN, remark=f"; {error}")
 
 
 class _Head:
