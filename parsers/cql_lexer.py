@@ -49,7 +49,8 @@ class Tokens:
 MOST_NAME = 1024
 """Characters of a name; keyspaces and tables have 222 at most."""
 _WORDS = {word: (WORD, word) for word in RESERVED}
-_WORDS |= dict.fromkeys(("true", "false", "nan", "infinity"), (CONSTANT, ""))
+_WORDLY_CONSTANTS = ("true", "false", "nan", "infinity")
+_WORDS |= dict.fromkeys(_WORDLY_CONSTANTS, (CONSTANT, ""))
 _WORDS |= {"columnfamily": (WORD, "table")}
 
 # Possessive quantifiers stand behind single characters only: CPython 3.11 goes on from the wrong place where the body
@@ -141,15 +142,19 @@ def redacted(text: str, limit: int = 2048) -> str:
     `limit` characters. Of a text that is not CQL, what stands before the first thing that is no token."""
     parts: list[str] = []
     size = before = last = 0
-    for match in _TOKEN.finditer(text):
+    for number, match in enumerate(_TOKEN.finditer(text)):
         group = match.lastindex or _BAD_GROUP
         start, end = match.span(group)
         if group == _END_GROUP:
             break
+        if number > 8 * limit:  # comments, or parts of one string
+            return "".join(parts) + "…"
         if group == _COMMENT_GROUP or (group == _TEXT_GROUP == before and start == last):
             last = end if group == _TEXT_GROUP else last
             continue
         part = "?" if group in _LITERALS else text[start : min(end, start + limit)]
+        if group == _NAME_GROUP and part.lower() in _WORDLY_CONSTANTS:
+            part = "?"
         if start > last and parts:
             part = f" {part}"
         size += len(part)

@@ -25,16 +25,16 @@ NONE: frozenset[str] = frozenset()
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 _NO_FUNCTIONS = frozenset(("cast", "distinct", "json", "key", "maxwritetime", "ttl", "writetime"))
 """Names that are no function's unless quoted, whatever follows."""
-_TYPES = """ascii bigint blob boolean counter date decimal double duration empty float inet int smallint text time
-timestamp timeuuid tinyint uuid varchar varint"""
+_CASTS = "ascii bigint date decimal double float int smallint text timestamp tinyint varint"
+_BLOBS = _CASTS + " boolean counter duration empty inet time timeuuid uuid varchar"
 _OTHERS = """abs avg collection_avg collection_count collection_max collection_min collection_sum count count_rows
 current_date current_time current_timestamp current_timeuuid currentdate currenttime currenttimestamp currenttimeuuid
 exp floor from_json fromjson log log10 map_keys map_values mask_default mask_hash mask_inner mask_null mask_outer
 mask_replace max max_timeuuid maxtimeuuid min min_timeuuid mintimeuuid now round similarity_cosine
 similarity_dot_product similarity_euclidean sum to_date to_json to_timestamp to_unix_timestamp todate tojson token
 totimestamp tounixtimestamp uuid"""
-_CONVERSIONS = ("{}_as_blob", "{}asblob", "blob_as_{}", "blobas{}", "cast_as_{}")
-NATIVE = frozenset(_OTHERS.split()).union(form.format(name) for form in _CONVERSIONS for name in _TYPES.split())
+_FORMS = {"{}_as_blob": _BLOBS, "{}asblob": _BLOBS, "blob_as_{}": _BLOBS, "blobas{}": _BLOBS, "cast_as_{}": _CASTS}
+NATIVE = frozenset(_OTHERS.split()).union(form.format(one) for form, all_ in _FORMS.items() for one in all_.split())
 """Cassandra's own functions, which nobody needs a permission for."""
 Name: TypeAlias = tuple[str | None, str]
 """Keyspace, None if it is not said, and name."""
@@ -236,6 +236,13 @@ class Reader:
         if self._kinds[self.at] != END:
             self.fail("the end of the statement")
 
+    def selected(self, words: Collection[str]) -> None:
+        """What is selected, up to its FROM and past it."""
+        if self.sees(WORD, "from"):
+            self.fail("anything to select")
+        self.skip(words, ("from",), selected=True)
+        self.need_word("from")
+
     def skip(
         self,
         words: Collection[str],
@@ -248,23 +255,25 @@ class Reader:
         """Go on to one of the keywords `until` outside brackets, or to the end of the statement.
 
         On the way there may stand, of reserved keywords, `words` only (and SET in types). Functions that are called are
-        noted with `calls`; with `masks`, only those that mask columns. `selected`: in what is selected or grouped.
+        noted with `calls`; with `masks`, only those that mask columns, and in their arguments. `selected`: in what is
+        selected or grouped.
         """
         kinds, texts = self._kinds, self._texts
         brackets: list[str] = []
-        hints = 0
+        hints = masked = 0
         while True:
             kind, text = kinds[self.at], texts[self.at]
             if kind == SYMBOL:
                 if text in ("(", "[", "{"):
-                    if text == "(" and calls and self.at != self._no_call:
-                        self._see_call(masks)
+                    if text == "(" and calls and self.at != self._no_call and self._see_call(masks and not masked):
+                        masked = masked or len(brackets) + 1
                     brackets.append(text)
                     if len(brackets) > MOST_NESTED:
                         self.fail(f"within {MOST_NESTED} brackets in each other")
                 elif text in _CLOSES:
                     if not brackets or brackets.pop() != _CLOSES[text]:
                         self.fail("closed by its like")
+                    masked = masked if len(brackets) >= masked else 0
                     hints += selected and text == ")" and self._begins_operand()
                 elif text == ";":
                     break
@@ -290,19 +299,19 @@ class Reader:
         kind, text = self._kinds[self.at + 1], self._texts[self.at + 1]
         return kind not in (END, WORD) and (kind != SYMBOL or text in ("(", "[", "{", "?", ":"))
 
-    def _see_call(self, masks: bool) -> None:
-        """Note the function whose arguments begin here, if any."""
+    def _see_call(self, masks: bool) -> bool:
+        """Note the function whose arguments begin here, if any; with `masks`, if it masks a column."""
         kinds, texts, at = self._kinds, self._texts, self.at - 1
         if at < 0 or not (kinds[at] in (NAME, QUOTED) or (kinds[at] == WORD and texts[at] == "token")):
-            return
-        start = self._starts[at]
-        if kinds[at] == NAME and (texts[at] in _NO_FUNCTIONS or self._text.startswith("expr(", start)):
-            return
+            return False
+        if kinds[at] == NAME and (texts[at] in _NO_FUNCTIONS or self._text.startswith("expr(", self._starts[at])):
+            return False
         name: Name = (None, texts[at])
         if at > 1 and kinds[at - 1] == SYMBOL and texts[at - 1] == "." and kinds[at - 2] in (NAME, QUOTED):
             name = (texts[at - 2], texts[at])
             at -= 2
         if masks and not (at > 1 and kinds[at - 1] == WORD and texts[at - 1] == "with" and texts[at - 2] == "masked"):
-            return
+            return False
         if name not in self.calls[-64:]:
             self.calls.append(name)
+        return True

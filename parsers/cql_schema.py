@@ -143,8 +143,7 @@ def _create_view(reader: Reader) -> None:
     reader.unqualified |= reader.qualified()[0] is None
     reader.need_plain("as")
     reader.need_word("select")
-    reader.skip(("null", "token"), ("from",), selected=True)
-    reader.need_word("from")
+    reader.selected(("null", "token"))
     base = reader.table()
     reader.add("create-materialized-view", base)
     reader.add("select", base)

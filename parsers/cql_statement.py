@@ -61,9 +61,10 @@ def classify(query: str, keyspace: str | None = None) -> Statement:
 
 
 def _select(reader: Reader) -> str:
-    reader.skip(_TERM, ("from",), selected=True)
-    reader.need_word("from")
+    reader.selected(_TERM)
     table = reader.table()
+    if reader.sees_name() and reader.first() not in ("group", "per"):
+        reader.fail("the end of a name")
     reader.add("select", table)
     reader.skip(_SELECT, ("by",))
     while reader.word("by"):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cassandra.parser import Parser, parser
 from tests.cassandra.server import Server, server
 
 
@@ -20,4 +21,11 @@ def cassandra() -> Iterator[Server]:
 def cassandra_authorizer() -> Iterator[Server]:
     """A server on loopback with logins and permissions (see `tests.cassandra.server`)."""
     with server(authorizer=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cassandra_parser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parser]:
+    """Cassandra's own lexer and parser."""
+    with parser(tmp_path_factory.mktemp("parser")) as running:
         yield running

@@ -6,8 +6,13 @@ import java.lang.reflect.Modifier;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Base64;
+import java.util.Collections;
+import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
 
+import com.google.common.collect.Multimap;
 import org.antlr.runtime.ANTLRStringStream;
 import org.antlr.runtime.BaseRecognizer;
 import org.antlr.runtime.RecognitionException;
@@ -23,9 +28,11 @@ import org.apache.cassandra.cql3.QualifiedName;
 import org.apache.cassandra.cql3.RoleName;
 import org.apache.cassandra.cql3.UTName;
 import org.apache.cassandra.cql3.functions.FunctionName;
+import org.apache.cassandra.cql3.functions.NativeFunctions;
 
 /**
- * Cassandra's own lexer and parser, asked line by line: "lex TEXT" or "parse TEXT", the text in base64 of its UTF-8.
+ * Cassandra's own lexer and parser, asked line by line: "lex TEXT", "parse TEXT", the text in base64 of its UTF-8, or
+ * "functions " for the names of its own functions.
  * The answer is one line of words with a tab between them: "error" and what is wrong, or "ok" and for each token its
  * name and its text, or the class of the statement and what it holds, as "field=value". Values are in base64.
  */
@@ -93,9 +100,38 @@ public final class Parse {
                     String inner = name + "." + index + ".";
                     made.append('\t').append(inner).append("class=").append(word(kind(one)));
                     describe(one, inner, made);
+                    calls(one, inner, Collections.newSetFromMap(new IdentityHashMap<>()), made);
                 } else if (name.endsWith("conditions"))
                     made.append('\t').append(name).append('=').append(word("some"));
             }
+        }
+    }
+
+    /** All functions that a statement calls, wherever in it. */
+    private static void calls(Object found, String prefix, Set<Object> seen, StringBuilder made) throws Exception {
+        if (found == null || !seen.add(found))
+            return;
+        if (found instanceof FunctionName) {
+            made.append('\t').append(prefix).append("call.keyspace=").append(word(String.valueOf(((FunctionName) found).keyspace)));
+            made.append('\t').append(prefix).append("call.name=").append(word(((FunctionName) found).name));
+        } else if (found instanceof Object[]) {
+            for (Object one : (Object[]) found)
+                calls(one, prefix, seen, made);
+        } else if (found instanceof Map) {
+            for (Map.Entry<?, ?> one : ((Map<?, ?>) found).entrySet()) {
+                calls(one.getKey(), prefix, seen, made);
+                calls(one.getValue(), prefix, seen, made);
+            }
+        } else if (found instanceof Iterable) {
+            for (Object one : (Iterable<?>) found)
+                calls(one, prefix, seen, made);
+        } else if (found.getClass().getName().startsWith("org.apache.cassandra.") && !(found instanceof Enum)) {
+            for (Class<?> type = found.getClass(); type != Object.class; type = type.getSuperclass())
+                for (Field field : type.getDeclaredFields())
+                    if (!Modifier.isStatic(field.getModifiers()) && !field.getType().isPrimitive()) {
+                        field.setAccessible(true);
+                        calls(field.get(found), prefix, seen, made);
+                    }
         }
     }
 
@@ -108,6 +144,19 @@ public final class Parse {
         CQLStatement.Raw found = CQLFragmentParser.parseAnyUnhandled(CqlParser::query, text);
         StringBuilder made = new StringBuilder("ok\tclass=").append(word(kind(found)));
         describe(found, "", made);
+        calls(found, "", Collections.newSetFromMap(new IdentityHashMap<>()), made);
+        return made.toString();
+    }
+
+    /** The names of Cassandra's own functions. */
+    private static String functions() throws Exception {
+        StringBuilder made = new StringBuilder("ok");
+        for (String member : new String[] {"functions", "factories"}) {
+            Field field = NativeFunctions.class.getDeclaredField(member);
+            field.setAccessible(true);
+            for (Object name : ((Multimap<?, ?>) field.get(NativeFunctions.instance)).keySet())
+                made.append("\tname=").append(word(name instanceof FunctionName ? ((FunctionName) name).name : name.toString()));
+        }
         return made.toString();
     }
 
@@ -122,7 +171,7 @@ public final class Parse {
             String text = new String(Base64.getDecoder().decode(line.substring(blank + 1)), StandardCharsets.UTF_8);
             String answer;
             try {
-                answer = line.startsWith("lex") ? lex(text) : parse(text);
+                answer = line.startsWith("lex") ? lex(text) : line.startsWith("parse") ? parse(text) : functions();
             } catch (Throwable wrong) {
                 answer = "error\t" + word(String.valueOf(wrong));
             }
