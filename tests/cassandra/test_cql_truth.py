@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -103,6 +106,52 @@ def test_spoilt_statements(cassandra_parser: Parser) -> None:
 def test_statements_by_hypothesis(cassandra_parser: Parser, random: Random, make: object) -> None:
     assert callable(make)
     compare(cassandra_parser, make(random))
+
+
+NESTED = {
+    "parentheses": lambda n: f"SELECT {'(' * n}a{')' * n} FROM t",
+    "calls": lambda n: f"SELECT JSON DISTINCT {'f(' * n}a{')' * n} FROM t",
+    "maps": lambda n: f"SELECT {'{a:' * n}a{'}' * n} FROM t",
+    "casts": lambda n: f"SELECT {'CAST(' * n}a{' AS int)' * n} FROM t",
+    "type hints": lambda n: f"SELECT JSON DISTINCT {'(list<int>)' * n}[a] FROM t",
+    "hints and brackets": lambda n: f"SELECT {'(int)(-' * n}a{')' * n} FROM t",
+    "fields": lambda n: f"SELECT {'(a.b*' * n}a{')' * n} FROM t",
+    "groups": lambda n: f"SELECT a FROM t GROUP BY {'(' * n}a{')' * n}",
+    "view": lambda n: f"CREATE MATERIALIZED VIEW v AS SELECT {'(' * n}a{')' * n} FROM t PRIMARY KEY (a)",
+    "wide": lambda n: f"SELECT JSON DISTINCT a{',((((((((a))))))))' * n} FROM t",
+    "columns": lambda n: f"SELECT a{',a' * n} FROM t",
+    "sums": lambda n: f"SELECT a{'+a' * n} FROM t",
+    "minuses": lambda n: f"SELECT {'- ' * n}a FROM t",
+    "points": lambda n: f"SELECT a{'.a' * n} FROM t",
+    "subscripts": lambda n: f"SELECT a{'[1]' * n} FROM t",
+    "relations": lambda n: f"SELECT * FROM t WHERE a = 1{' AND a = 1' * n}",
+    "terms": lambda n: f"SELECT * FROM t WHERE a = {'[(' * n}1{')]' * n}",
+    "type casts": lambda n: f"INSERT INTO t (a) VALUES ({'(int)' * n}1)",
+    "additions": lambda n: f"UPDATE t SET a = a + 1{', a = a + 1' * n} WHERE k = 1",
+    "batch": lambda n: f"BEGIN BATCH {'DELETE FROM t WHERE k = 1;' * n} APPLY BATCH",
+    "types": lambda n: f"CREATE TABLE t (a {'list<' * n}int{'>' * n})",
+    "properties": lambda n: f"ALTER TABLE t WITH a = 1{' AND a = 1' * n}",
+}
+"""Texts of which Cassandra's parser, or its stack, may have too much."""
+LONGEST = 5.0
+"""Seconds in which it has to have read, or refused, the most that the classifier lets through of each."""
+
+
+@pytest.mark.parametrize("make", NESTED.values(), ids=NESTED)
+def test_what_is_let_through_is_soon_read(cassandra_parser: Parser, make: Callable[[int], str]) -> None:
+    least, most = 1, 70_000
+    while most - least > 1:  # the longest that is let through
+        middle = (least + most) // 2
+        least, most = (least, middle) if ours(make(middle)) is None else (middle, most)
+    begun = time.monotonic()
+    theirs_or_error(cassandra_parser, make(least))
+    assert time.monotonic() - begun < LONGEST, least
+
+
+def theirs_or_error(parser: Parser, text: str) -> None:
+    """Whatever it makes of it: its stack may overflow, which a server survives."""
+    with contextlib.suppress(NotRead):
+        parser.parse(text)
 
 
 def test_the_comparison_sees_a_hole(cassandra_parser: Parser, monkeypatch: pytest.MonkeyPatch) -> None:
