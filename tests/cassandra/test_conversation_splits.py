@@ -115,7 +115,7 @@ def test_splits(name: str, wire: tuple[int, str], audit: bool) -> None:
             == whole
         )
     for index, (_, line) in enumerate(lines):
-        step = 1 if len(line) < 2000 else 9973
+        step = 1 if name != "large" else 1 + len(line) // 20
         for place in range(1, len(line), step):
             cut = [(d, part) for n, (d, one) in enumerate(lines) for part in parts(one, place if n == index else 0)]
             assert result(play(*wire, cut, lambda data: [data], audit_only=audit)) == whole, (index, place)
@@ -133,7 +133,7 @@ def test_what_is_cut_off(name: str, wire: tuple[int, str], end: bool) -> None:
     lines = dialogue(name, *wire)
     full = [set(one) for one in result(play(*wire, lines, lambda data: [data]))[:2]]  # type: ignore[call-overload]
     for index, (direction, line) in enumerate(lines):
-        for place in range(0, len(line), 1 if len(line) < 2000 else 9973):
+        for place in range(0, len(line), 1 if name != "large" else 1 + len(line) // 20):
             rig = Rig(wire[0], compression=wire[1], begun=False)
             rig.views = None
             for before, data in lines[:index]:
