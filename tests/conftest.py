@@ -11,7 +11,11 @@ from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# How long an example takes says more of what else the machine does than of what is tried.
+settings.register_profile("l7proxy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("l7proxy")
 pytest.register_assert_rewrite("tests.lab", "tests.netns", "tests.node", "tests.e2e.common")
 _BPF = {"x86_64": 321, "aarch64": 280}
 """Number of the bpf(2) system call by machine."""
