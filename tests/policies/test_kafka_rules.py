@@ -384,8 +384,9 @@ def test_the_documented_table_is_what_rules_allow() -> None:
     text = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
     rows = [line.strip("|").split("|") for line in text.partition("| APIs |")[2].splitlines()[2:]]
     rows = rows[: next(place for place, row in enumerate(rows) if len(row) < 4)]
-    columns: dict[str, set[str]] = {"produce": set(), "consume": set(), "topics": set(), "groups": set()}
-    columns["transactionalIDs"] = set()
+    columns: dict[str, set[str]] = {
+        name: set() for name in ("produce", "consume", "topics", "groups", "transactionalIDs")
+    }
     for names, produce, consume, alone in rows:
         found = {name.strip() for name in names.split(",")}
         for column, members in columns.items():
