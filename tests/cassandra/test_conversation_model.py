@@ -18,7 +18,7 @@ from tests.conversations import REQUEST
 
 WIRES = [(3, ""), (4, ""), (4, "lz4"), (4, "snappy"), (5, ""), (5, "lz4")]
 OPEN, SECRET = "SELECT * FROM shop.orders", "SELECT * FROM shop.secrets"
-HIDDEN = "SELECT * FROM shop.orders WHERE k = '{}'".format(words.query(SECRET, 5).decode("latin-1"))  # noqa: S608
+HIDDEN = "SELECT * FROM shop.orders WHERE k = '{}'".format(words.query(SECRET, 5).decode("latin-1"))
 
 
 def asked(rig: Rig, chance: random.Random) -> bytes:

@@ -377,16 +377,12 @@ def test_ten_thousand_topics_cost_what_ten_do(topic: str) -> None:
     assert _cost(10_000, asked) < 3 * _cost(10, asked) + 0.002
 
 
-# -- the documentation -------------------------------------------------------------------------------------------
-
-
 def test_the_documented_table_is_what_rules_allow() -> None:
     text = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
     rows = [line.strip("|").split("|") for line in text.partition("| APIs |")[2].splitlines()[2:]]
     rows = rows[: next(place for place, row in enumerate(rows) if len(row) < 4)]
-    columns: dict[str, set[str]] = {
-        name: set() for name in ("produce", "consume", "topics", "groups", "transactionalIDs")
-    }
+    roles, fields = ("produce", "consume"), ("topics", "groups", "transactionalIDs")
+    columns: dict[str, set[str]] = {name: set() for name in (*roles, *fields)}
     for names, produce, consume, alone in rows:
         found = {name.strip() for name in names.split(",")}
         for column, members in columns.items():

@@ -25,7 +25,7 @@ TABLES = (
     "CREATE TABLE shop.secrets (id int PRIMARY KEY, name text)",
     "CREATE TABLE shop.blobs (id int PRIMARY KEY, data blob)",
     *(
-        f"CREATE MATERIALIZED VIEW shop.{table}_by_name AS SELECT * FROM shop.{table} "  # noqa: S608
+        f"CREATE MATERIALIZED VIEW shop.{table}_by_name AS SELECT * FROM shop.{table} "
         "WHERE id IS NOT NULL AND name IS NOT NULL PRIMARY KEY (name, id)"
         for table in ("orders", "secrets")
     ),
