@@ -112,7 +112,7 @@ def only_envelope(data: bytes, framed: bool, packed: bool) -> Envelope | None:
             segment = read_head(data, 0, packed)
             if segment.whole != len(data) or not segment.alone:
                 return None
-            data = read_payload(data, 0, segment)
+            data = read_payload(data, 0, segment, trusted=True)
         if len(data) < HEADER:
             return None
         head = read_response_envelope(data, 0)

@@ -291,7 +291,7 @@ class Responses:
         return head.whole
 
     def _whole_segment(self, frame: Frame, head: SegmentHead, now: float, output: Output) -> None:
-        payload = read_payload(frame.data, frame.start, head)
+        payload = read_payload(frame.data, frame.start, head, trusted=True)
         if self._large_response is not None:
             if head.alone:
                 raise Malformed(0, "a segment that is not the next of its message")

@@ -70,14 +70,15 @@ def read_head(data: bytes, place: int, packed: bool) -> SegmentHead:
     return SegmentHead(size, length, plain, bits == 1)
 
 
-def read_payload(data: bytes, place: int, head: SegmentHead) -> bytes:
-    """What the segment that begins at `place`, all of which is there, yields. Raises Malformed."""
+def read_payload(data: bytes, place: int, head: SegmentHead, *, trusted: bool = False) -> bytes:
+    """What the segment that begins at `place`, all of which is there, yields; `trusted` as in `unpack_lz4`. Raises
+    Malformed."""
     start = place + head.head
     stop = start + head.size
     payload = data[start:stop]
     if zlib.crc32(payload, _CRC32_START) != _CRC32.unpack_from(data, stop)[0]:
         raise Malformed(start, "a segment with a wrong CRC")
-    return unpack_lz4(payload, head.plain, MOST) if head.plain else payload
+    return unpack_lz4(payload, head.plain, MOST, trusted=trusted) if head.plain else payload
 
 
 def write_segments(payload: bytes, packed: bool) -> bytes:

@@ -304,6 +304,41 @@ def test_a_length_that_is_not_true() -> None:
         unpack_body("snappy", b"\xff\xff\xff\xff\x0f" + b"\0" * 50, MOST)
 
 
+def block_of(before: bytes, match: int, offset: int, after: bytes) -> bytes:
+    """An LZ4 block with one match between literals."""
+
+    def length(size: int) -> tuple[int, bytes]:
+        return (size, b"") if size < 15 else (15, b"\xff" * ((size - 15) // 255) + bytes([(size - 15) % 255]))
+
+    (first, more), (second, rest), (third, end) = length(len(before)), length(match - 4), length(len(after))
+    made = bytes([first << 4 | second]) + more + before + struct.pack("<H", offset) + rest
+    return made + bytes([third << 4]) + end + after
+
+
+@pytest.mark.parametrize("match", [4, 18, 19, 40, 600])
+@pytest.mark.parametrize("before", [4, 14, 15, 300])
+def test_a_match_with_offset_0(match: int, before: int) -> None:
+    """Some servers leave there what an earlier message had in their buffer."""
+    start, end = bytes(range(1, 255)) * 2, b"/* twelve and more */"
+    good, bad = (block_of(start[:before], match, offset, end) for offset in (before, 0))
+    size = before + match + len(end)
+    assert unpack_lz4(good, size, MOST) == (start[:before] * match)[: before + match] + end
+    with pytest.raises(Malformed, match="offset 0"):
+        unpack_lz4(bad, size, MOST)
+    with pytest.raises(Malformed, match="offset 0"):
+        unpack_body("lz4", struct.pack(">I", size) + bad, MOST)
+    assert unpack_lz4(bad, size, MOST, trusted=True) == start[:before] + bytes(match) + end
+    with pytest.raises(Malformed):
+        unpack_lz4(block_of(start[:before], match, before + 1, end), size, MOST)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([b"\0\0\0\0\0", b"SELECT", b"\0\1\2", bytes(300)])))
+def test_zeros_are_no_match_with_offset_0(parts: list[bytes]) -> None:
+    plain = b"".join(parts)
+    assert unpack_body("lz4", words.lz4_compress(plain), 1 << 20) == plain
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 1 << 16), st.sampled_from(["lz4", "snappy"]))
 def test_no_block_yields_more_than_it_may(block: bytes, most: int, kind: str) -> None:
