@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +15,16 @@ from l7proxy.http1_exchange import Judge
 from l7proxy.ops import CqlStatement
 from parsers.cassandra import utf8
 from parsers.cassandra_requests import Batch, Child, Execute, Prepare, Query
+from parsers.cql_lexer import MOST_NUMBER
 from parsers.cql_statement import Unclassifiable, classify
 from parsers.options import CassandraOptions
 from policies.verdict import Verdict
 
 _CACHED_TEXT = 2048
 """Requests whose texts are no longer than that together are remembered."""
-_MOST_BRACKETS = 16
-"""Brackets of a statement that cannot be read: a server's time may double with each."""
+_MOST_BRACKETS, _MOST_OPERATORS = 16, 8
+"""Of a statement that cannot be read: a server's time may double with each bracket, and more with each operator."""
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MOST_NUMBER + 1))
 _ENTRY = 500
 """What a prepared statement needs beside its text, in bytes, about."""
 
@@ -141,7 +144,7 @@ class Statements:
 def read_statement(text: bytes, keyspace: str | None, options: CassandraOptions) -> Reading:
     """What a statement does in `keyspace`. Raises Malformed if it is not UTF-8."""
     query = utf8(text, 0)
-    heavy = sum(map(text.count, b"([{")) > _MOST_BRACKETS
+    heavy = _may_stall(text)
     if len(text) > options.max_statement:
         return unknown(f"a statement of {len(text)} bytes, more than cassandra.max_statement", heavy=heavy)
     try:
@@ -150,6 +153,11 @@ def read_statement(text: bytes, keyspace: str | None, options: CassandraOptions)
         return unknown(str(error), heavy=heavy)
     moves = found.changes_keyspace is not None
     return Reading(found.kind, found.requests, found.unqualified, moves, redacted=found.redacted)
+
+
+def _may_stall(text: bytes) -> bool:
+    brackets, operators = (sum(map(text.count, some)) for some in (b"([{", b"+-*/%"))
+    return brackets > _MOST_BRACKETS or operators > _MOST_OPERATORS or _LONG_NUMBER.search(text) is not None
 
 
 def _together(children: list[Reading]) -> Reading:

@@ -48,6 +48,8 @@ class Tokens:
 
 MOST_NAME = 1024
 """Characters of a name; keyspaces and tables have 222 at most."""
+MOST_NUMBER = 1000
+"""Characters of a number: of twice as many, Cassandra makes one in four times the time, of a million in a minute."""
 _WORDS = {word: (WORD, word) for word in RESERVED}
 _WORDLY_CONSTANTS = ("true", "false", "nan", "infinity")
 _WORDS |= dict.fromkeys(_WORDLY_CONSTANTS, (CONSTANT, ""))
@@ -107,6 +109,9 @@ def tokenize(text: str, most: int) -> Tokens:
             kind, value = SYMBOL, match[group]
         elif group == _COMMENT_GROUP:
             continue
+        elif group == _CONSTANT_GROUP:
+            if end - start > MOST_NUMBER and text[start + 1] not in "xX":
+                raise Unclassifiable(f"a number of more than {MOST_NUMBER} characters", start)
         elif group == _QUOTED_GROUP:
             kind, value = QUOTED, text[start + 1 : min(end - 1, start + MOST_NAME + 2)]
             if group == before and start == last:

@@ -20,9 +20,13 @@ MOST_NESTED = 16
 MOST_WORK = 32_768
 """What Cassandra may try to read what is selected or grouped: it reads what stands in a bracket twice, and doubles that
 with each bracket in it and with each type hint, ``(int)``, before it. 24 brackets in each other take it five seconds;
-this many tokens tens of milliseconds."""
+this many tokens tens of milliseconds. Elsewhere, what it takes to find out the types within one term doubles twice with
+each operator of arithmetic: ``?+?+?+?+?+?+?+?+?`` takes a second, three more a minute. So four may stand in one."""
 NONE: frozenset[str] = frozenset()
 _CLOSES = {")": "(", "]": "[", "}": "{"}
+_OPERATORS = frozenset("+-*/%")
+_DIVIDES = frozenset((",", "=", "<", ">", "<=", ">=", "!=", "+=", "-="))
+"""What one term ends at, outside brackets, but for keywords."""
 _NO_FUNCTIONS = frozenset(("cast", "distinct", "json", "key", "maxwritetime", "ttl", "writetime"))
 """Names that are no function's unless quoted, whatever follows."""
 _CASTS = "ascii bigint date decimal double float int smallint text timestamp tinyint varint"
@@ -260,7 +264,7 @@ class Reader:
         """
         kinds, texts = self._kinds, self._texts
         brackets: list[str] = []
-        hints = masked = 0
+        hints = masked = operators = 0
         while True:
             kind, text = kinds[self.at], texts[self.at]
             if kind == SYMBOL:
@@ -277,22 +281,31 @@ class Reader:
                     hints += selected and text == ")" and self._begins_operand()
                 elif text == ";":
                     break
-                elif text == "," and not brackets:
-                    hints = 0
+                elif text in _OPERATORS:
+                    operators += not selected
+                    if operators > 1:
+                        self._spend(1 << min(3 * operators, 30))
+                elif text in _DIVIDES and not brackets:
+                    hints = operators = 0
             elif kind == WORD:
-                if text in until and not brackets:
-                    break
+                if not brackets:
+                    if text in until:
+                        break
+                    operators = 0
                 if text not in words and not (text == "set" and texts[self.at + 1] == "<"):
                     self.fail("a word that may stand here")
             elif kind == END:
                 break
             if selected:
-                self._work += 1 << min(len(brackets) + hints, 30)
-                if self._work > MOST_WORK:
-                    self.fail("within what Cassandra reads in a short time")
+                self._spend(1 << min(len(brackets) + hints, 30))
             self.at += 1
         if brackets:
             self.fail("a closed bracket")
+
+    def _spend(self, work: int) -> None:
+        self._work += work
+        if self._work > MOST_WORK:
+            self.fail("within what Cassandra reads in a short time")
 
     def _begins_operand(self) -> bool:
         """Whether what is behind this bracket is read on with it, as what a type hint is for."""

@@ -352,6 +352,10 @@ STRICTER = {
     f"SELECT {'(' * 15}a{')' * 15} FROM ks.t": "what Cassandra reads twice for each bracket, 15 of them",
     f"SELECT {'(int)' * 15}a FROM ks.t": "type hints, which it reads twice as well",
     f"SELECT a{', ((((((((((a))))))))))' * 12} FROM ks.t": "12 times 10 brackets",
+    "SELECT * FROM ks.t WHERE a = ?+?-?*?/?%?": "five operators, whose types take long to find out",
+    "INSERT INTO ks.t (a, b) VALUES ((?+(?+?)), -(?)+?+?)": "the same in brackets",
+    f"SELECT * FROM ks.t WHERE a = ?+?+?+?+?{' AND a = ?+?+?+?+?' * 7}": "eight times four operators",
+    f"SELECT * FROM ks.t WHERE a = {'9' * 1001}": "a number of 1,001 digits",
     f'SELECT * FROM ks."{"t" * 1025}"': "a name of 1,025 characters",
     "SELECT * FROM ks.t WHERE d = " + "1d" * 17: "a duration of 17 units",
 }

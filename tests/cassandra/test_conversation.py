@@ -260,6 +260,9 @@ def test_what_may_stall_a_server_passes_under_no_rule(rig: Rig) -> None:
     rig.ask(rig.query(bomb, 1), rig.prepare("GIBBERISH " + bomb, 2), rig.batch(bomb, stream=3))
     assert rig.served() == [] and rig.errors() == [(1, UNAUTHORIZED), (2, UNAUTHORIZED), (3, UNAUTHORIZED)]
     assert "may stall a server" in rig.reason
+    for bomb in ("?" + "+?" * 9, "9" * 1001):
+        rig.ask(rig.query(f"GIBBERISH SELECT * FROM shop.orders WHERE k = {bomb}", 4))
+        assert rig.served() == [] and "may stall a server" in rig.reason
 
 
 def test_events_and_heartbeats_pass(rig: Rig) -> None:

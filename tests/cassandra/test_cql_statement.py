@@ -186,6 +186,11 @@ def test_more_than_the_limits_is_refused() -> None:
         classify(f"SELECT * FROM t WHERE a IN (1{',1' * cql_reader.MOST_TOKENS})")
     assert classify(f'SELECT * FROM "{"t" * cql_lexer.MOST_NAME}"', "ks").kind == "select"
     assert classify(f"SELECT {'(' * 10}a{')' * 10} FROM t").kind == "select"
+    assert classify(f"SELECT * FROM t WHERE a = ?+?-?*?/?{' AND a = ?+?+?+?+?' * 6}").kind == "select"
+    assert (
+        classify(f"BEGIN BATCH {'UPDATE t SET a = a + 1, b = b - 1 WHERE k = 1;' * 3000} APPLY BATCH").kind == "batch"
+    )
+    assert classify(f"SELECT * FROM t WHERE a = {'9' * cql_lexer.MOST_NUMBER}").kind == "select"
 
 
 def test_whatever_comes_is_classified_or_refused() -> None:
