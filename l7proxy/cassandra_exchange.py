@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ _CACHED_TEXT = 2048
 _MOST_BRACKETS, _MOST_OPERATORS = 16, 8
 """Of a statement that cannot be read: a server's time may double with each bracket, and more with each operator."""
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MOST_NUMBER + 1))
+_CHILD = 16
+"""What one of a batch weighs there, beside its text."""
 _ENTRY = 500
 """What a prepared statement needs beside its text, in bytes, about."""
 
@@ -71,7 +73,7 @@ class Statements:
         if found is None:
             reading = read_statement(message.text, keyspace, judge.cassandra)
             found = self._judged(opcode, reading, judge, own=own)
-            self._remember(judge, key, found, len(message.text))
+            self._remember(judge, key, found, len(message.text) + len(keyspace or ""))
         return found
 
     def execute(self, message: Execute, judge: Judge) -> Outcome:
@@ -90,10 +92,19 @@ class Statements:
         key = (self._server, message.children, keyspace, own, self.views)
         found: Outcome | None = judge.calls.get(key)
         if found is None:
-            children = [self._child(one, keyspace, judge) for one in message.children]
+            texts = {one.text for one in message.children if one.text is not None}
+            size = sum(map(len, texts))
+            if size > judge.cassandra.max_statement:
+                heavy = any(map(_may_stall, texts))
+                why = f"a batch of {size} bytes, more than cassandra.max_statement"
+                read = dict.fromkeys(texts, unknown(why, heavy=heavy))
+            else:
+                read = {text: read_statement(text, keyspace, judge.cassandra) for text in texts}
+            children = [self._child(one, read) for one in message.children]
             some = any(one.text is None for one in message.children)
             found = self._judged("BATCH", _together(children), judge, own=own, prepared=some)
-            self._remember(judge, key, found, sum(len(one.text or one.id) for one in message.children))
+            weight = sum(len(one.text or b"") + _CHILD for one in message.children) + len(keyspace or "")
+            self._remember(judge, key, found, weight)
         return found
 
     def bind(self, number: bytes, text: bytes, keyspace: str | None, reading: Reading) -> bool:
@@ -116,11 +127,11 @@ class Statements:
             raise Unprepared(number)
         return found
 
-    def _child(self, child: Child, keyspace: str | None, judge: Judge) -> Reading:
+    def _child(self, child: Child, read: Mapping[bytes, Reading]) -> Reading:
         if child.text is None:
             # What was prepared keeps the keyspace that it was prepared in.
             return self._prepared(child.id)._replace(unqualified=False)
-        return read_statement(child.text, keyspace, judge.cassandra)
+        return read[child.text]
 
     def _judged(self, opcode: str, reading: Reading, judge: Judge, *, own: bool, prepared: bool = False) -> Outcome:
         text = reading.redacted() if judge.cassandra.log_statements else ""

@@ -20,6 +20,10 @@ _VALUES, _SKIP_METADATA, _PAGE_SIZE, _PAGING_STATE, _SERIAL, _TIMESTAMP, _NAMES,
 _FLAGS = {3: 0xFF, 4: 0xFF, 5: 0x1FF}
 """Flags of a query that servers of a version know. They take the keyspace in 3 and 4 as well."""
 _CONSISTENCIES = 11
+MOST_VALUES = 1 << 18
+"""Values of a request: one statement may have a quarter of them, and they are passed by in a tenth of a second."""
+_LONGEST_KEYSPACE = 1024
+"""Characters of a keyspace's name, which has 222 at most."""
 _UNSIGNED = struct.Struct(">I")
 _SIZE = struct.Struct(">i")
 
@@ -106,7 +110,14 @@ def _keyspace(reader: Reader) -> str | None:
     flags = reader.int()
     if flags & ~1:
         raise Malformed(reader.place - 4, f"flags {flags:#x} of PREPARE")
-    return reader.string() if flags else None
+    return _keyspace_name(reader) if flags else None
+
+
+def _keyspace_name(reader: Reader) -> str:
+    found = reader.string()
+    if len(found) > _LONGEST_KEYSPACE:
+        raise Malformed(reader.place, f"a keyspace whose name has {len(found)} characters")
+    return found
 
 
 def _id(reader: Reader) -> bytes:
@@ -122,17 +133,20 @@ def _batch(reader: Reader, version: int, most: int) -> Batch:
         raise Malformed(reader.place, f"a batch of kind {kind}")
     if count > most:
         raise Malformed(reader.place, f"a batch of {count} statements")
-    children = tuple(_child(reader, version) for _ in range(count))
-    return Batch(children, *_options(reader, version))
+    children, values = [], 0
+    for _ in range(count):
+        children.append(_child(reader))
+        values += _values(reader, version, named=False)
+        if values > MOST_VALUES:
+            raise Malformed(reader.place, f"a batch of more than {MOST_VALUES} values")
+    return Batch(tuple(children), *_options(reader, version))
 
 
-def _child(reader: Reader, version: int) -> Child:
+def _child(reader: Reader) -> Child:
     kind = reader.byte()
     if kind > 1:
         raise Malformed(reader.place - 1, f"a statement of kind {kind} in a batch")
-    child = Child(None, _id(reader)) if kind else Child(reader.long_string(), b"")
-    _values(reader, version, named=False)
-    return child
+    return Child(None, _id(reader)) if kind else Child(reader.long_string(), b"")
 
 
 def _options(reader: Reader, version: int) -> tuple[str | None, int]:
@@ -151,7 +165,7 @@ def _options(reader: Reader, version: int) -> tuple[str | None, int]:
         _consistency(reader)
     if flags & _TIMESTAMP:
         reader.take(8)
-    keyspace = reader.string() if flags & _KEYSPACE else None
+    keyspace = _keyspace_name(reader) if flags & _KEYSPACE else None
     if flags & _NOW:
         reader.take(4)
     return keyspace, consistency
@@ -164,11 +178,12 @@ def _consistency(reader: Reader) -> int:
     return found
 
 
-def _values(reader: Reader, version: int, *, named: bool) -> None:
-    """Go past them: [short], then as many [value], each behind its name if they are `named`."""
+def _values(reader: Reader, version: int, *, named: bool) -> int:
+    """Go past them: [short], then as many [value], each behind its name if they are `named`. How many they are."""
     least = -2 if version > 3 else -1
     unpack, take, data = _SIZE.unpack_from, reader.take, reader.data
-    for _ in range(reader.short()):
+    count = reader.short()
+    for _ in range(count):
         if named:
             take(reader.short())
         size = unpack(data, take(4))[0]
@@ -176,6 +191,7 @@ def _values(reader: Reader, version: int, *, named: bool) -> None:
             take(size)
         elif size < least:
             raise Malformed(reader.place - 4, f"a value of {size} bytes")
+    return count
 
 
 def _other(reader: Reader, opcode: int) -> Startup | Other:

@@ -85,11 +85,11 @@ class CassandraOptions:
     (see `policies.cql_actions`). `log_statements`: records hold the statement, with ``?`` for each literal.
 
     `max_frame`: the body of a request or of an answer, as it is sent (the protocol itself allows 256 MiB).
-    `max_statement`: a statement's text. `max_batch`: statements in a batch. `max_held`: what one connection may have
-    held back in each direction, to be read as a whole, and `max_held_together`: all connections of a worker.
-    `max_in_flight`: requests of a connection that wait for answers. `max_prepared`: prepared statements that a worker
-    remembers, and `max_prepared_text`: what their texts may come to; `max_views`: materialized views; the longest
-    unused are forgotten first.
+    `max_statement`: a statement's text, and the different ones of a batch together. `max_batch`: statements in a batch.
+    `max_held`: what one connection may have held back in each direction, to be read as a whole, and
+    `max_held_together`: all connections of a worker. `max_in_flight`: requests of a connection that wait for answers.
+    `max_prepared`: prepared statements that a worker remembers, and `max_prepared_text`: what their texts may come to;
+    `max_views`: materialized views; the longest unused are forgotten first.
     """
 
     system_tables: bool = True

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
+from parsers.cassandra import COMPRESSED, Opcode, write_envelope
 from parsers.options import CassandraOptions
 from tests.cassandra import words
-from tests.cassandra.rig import Rig, Teller
+from tests.cassandra.rig import Rig, Teller, id_of
 from tests.conversations import REQUEST, RESPONSE
 
 OPEN, SECRET = "SELECT * FROM shop.orders", "SELECT * FROM shop.secrets"
-UNAUTHORIZED = 0x2100
+INSERT = "INSERT INTO shop.orders (k) VALUES (1)"
+UNAUTHORIZED, UNPREPARED = 0x2100, 0x2500
 
 
 def test_limits() -> None:
@@ -33,6 +37,37 @@ def test_limits() -> None:
         rig = Rig(version, Teller(CassandraOptions(max_frame=1024)))
         rig.ask(rig.query(OPEN + " " * 1024))
         assert rig.closed and "a body of" in rig.reason
+
+
+def test_a_batch_is_read_in_a_short_time() -> None:
+    """However small it is with LZ4."""
+    many = ", ".join(["a"] * 1000)
+    rig = Rig(4)
+    rig.ask(rig.batch(*(f"SELECT {many}, {one} FROM shop.orders" for one in range(500)), stream=1))
+    assert rig.errors() == [(1, UNAUTHORIZED)] and "max_statement" in rig.reason
+    rig.ask(rig.batch(*[f"UPDATE shop.orders SET a = '{many}' WHERE k = 1"] * 500, stream=2))
+    assert rig.errors() == [] and len(rig.served()) == 1, "what comes often is read once"
+    rig.ask(rig.batch(id_of(OPEN), *(f"SELECT {many}, {one} FROM shop.orders" for one in range(500)), stream=3))
+    assert rig.errors() == [(3, UNPREPARED)]
+    child = b"\0" + struct.pack(">i", len(INSERT)) + INSERT.encode() + b"\xff\xff" + b"\xff" * 4 * 65_535
+    for count, closed in ((4, False), (5, True)):
+        rig = Rig(4, compression="lz4")
+        body = words.lz4_compress(b"\0" + struct.pack(">h", count) + child * count + b"\0\1\0")
+        rig.ask(write_envelope(4, 1, Opcode.BATCH, body, COMPRESSED))
+        assert rig.closed == closed and len(rig.served()) == (not closed)
+    assert "a batch of more than 262144 values" in rig.reason
+
+
+def test_what_is_remembered_of_requests_has_a_limit() -> None:
+    """Verdicts of long requests are not."""
+    rig = Rig(5)
+    for keyspace in ("k" * 1000, "k" * 1025):
+        rig.ask(rig.query("SELECT * FROM t", keyspace=keyspace)).say(rig.rows())
+    assert rig.closed and "a keyspace whose name has 1025" in rig.reason
+    rig = Rig(4)
+    for count in (100, 200):
+        rig.ask(write_envelope(4, 1, Opcode.BATCH, b"\0" + struct.pack(">h", count) + bytes(7) * count + b"\0\1\0"))
+        assert rig.errors() == [(1, UNAUTHORIZED)] and len(rig.judge.calls) == 1
 
 
 @pytest.mark.parametrize("version", [4, 5])
