@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from demo.stage import Stage, perform, processor_time
+from demo.stage import Stage, Times, perform
 from tests import netns
 from tests.lab import Lab, Pod
 from tests.node import NodeHandle
@@ -146,16 +146,9 @@ class Play(Stage):
             count = done.stdout.count(f" {verdict} ")
             self.voice.check(count >= least, f"{verdict}: {count} records", done.stdout)
 
-    def cost(self, node: NodeHandle, direct: tuple[float, float]) -> None:
+    def cost(self, node: NodeHandle, direct: Times) -> None:
         self.voice.scene("What it costs", f"{ASKS} requests over one connection, each judged and logged.")
-        before = processor_time(node)
-        through = self.time_requests()
-        each = (processor_time(node) - before) / ASKS * 1e6
-        self.voice.output(f"{'':12}{'median':>10}{'p99':>10}")
-        for name, (median, high) in (("direct", direct), ("through it", through)):
-            self.voice.output(f"{name:12}{median:>7.0f} us{high:>7.0f} us")
-        self.voice.output(f"processor time of the proxy: {each:.0f} us a request")
-        self.voice.check(0 < each < 2000 and through[0] < 20_000, "within reason")
+        self.compare(node, direct, self.time_requests, ASKS, "request")
 
     def end(self, node: NodeHandle) -> None:
         self.voice.scene("Curtain", "A normal stop takes everything back: programs, filters, rules, routes, sysctls.")
@@ -173,7 +166,7 @@ class Play(Stage):
         self.voice.output(body)
         self.voice.check(code == expected, told[expected], code)
 
-    def time_requests(self) -> tuple[float, float]:
+    def time_requests(self) -> Times:
         """Median and 99th percentile in microseconds, from web to the API."""
         argv = [sys.executable, str(HERE / "cost.py"), self.api.v4, str(ASKS)]
         median, high = self.lab.run(self.web.ns, argv, timeout=120).stdout.split()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from demo.voice import Voice
 from tests import netns
-from tests.lab import Lab
+from tests.lab import Lab, Pod
 from tests.node import COMMAND, NodeHandle
+
+Times: TypeAlias = tuple[float, float]
+"""Median and 99th percentile in microseconds."""
 
 
 class Stage:
@@ -60,6 +65,64 @@ class Stage:
         said = done.stdout + done.stderr
         self.voice.output(said.replace(f"{node.folder}{os.sep}", "") if node else said)
         return done
+
+    def told(self, pod: Pod, argv: list[str]) -> subprocess.CompletedProcess[str]:
+        """A client's command, whatever its status."""
+        return self.lab.run(pod.ns, argv, timeout=90, check=False)
+
+    def python(self, pod: Pod, script: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """A script of the play's."""
+        return self.told(pod, [sys.executable, str(self.home / script), *words])
+
+    @contextmanager
+    def following(self, pod: Pod, script: str, *words: str) -> Iterator[Iterator[str]]:
+        """A script that goes on: what it prints, line by line, waiting for each."""
+        output = self.lab.folder / f"{script}.out"
+        argv = [sys.executable, str(self.home / script), *words]
+        with output.open("w") as file:
+            process = self.lab.popen(pod.ns, argv, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            yield self._lines(output, pod.name)
+        finally:
+            process.kill()
+
+    def _lines(self, output: Path, who: str) -> Iterator[str]:
+        for number in itertools.count():
+            self.lab.wait(lambda count=number: output.read_text().count("\n") > count, 60, f"{who} to hear something")
+            yield output.read_text().splitlines()[number]
+
+    def hears(self, lines: Iterator[str], wanted: str, told: str) -> None:
+        """The next line that a script prints."""
+        line = next(lines)
+        self.voice.output(line)
+        self.voice.check(wanted in line, told, line)
+
+    def edit(self, node: NodeHandle, name: str, old: str, new: str) -> None:
+        """Change the text of a policy that is in force."""
+        self.voice.command("you", f"sed -i 's/{old}/{new}/' policies/{name}")
+        node.write_policy((node.folder / "policies" / name).read_text().replace(old, new), name)
+
+    def compare(self, node: NodeHandle, direct: Times, again: Callable[[], Times], count: int, what: str) -> None:
+        """What `count` of `what` have taken without l7proxy, and what they take through it."""
+        before = processor_time(node)
+        through = again()
+        each = (processor_time(node) - before) / count * 1e6
+        self.voice.output(f"{'':12}{'median':>10}{'p99':>10}")
+        for name, (median, high) in (("direct", direct), ("through it", through)):
+            self.voice.output(f"{name:12}{median:>7.0f} us{high:>7.0f} us")
+        self.voice.output(f"processor time of the proxy: {each:.0f} us a {what}")
+        self.voice.check(0 < each < 5000 and through[0] < 50_000, "within reason")
+
+
+def line_of(text: str, word: str) -> int:
+    """The number of the first line with a word."""
+    return next(number for number, line in enumerate(text.splitlines(), 1) if word in line)
+
+
+def percentiles(times: list[float]) -> str:
+    """For `Times`: what scripts that take them print, from microseconds."""
+    times = sorted(times)
+    return f"{times[len(times) // 2]:.0f} {times[len(times) * 99 // 100]:.0f}"
 
 
 def processor_time(node: NodeHandle) -> float:

@@ -7,14 +7,12 @@ code is 0 only if everything was as told.
 from __future__ import annotations
 
 import base64
-import itertools
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo.stage import Stage, perform, processor_time
+from demo.stage import Stage, Times, line_of, perform
 from tests.kafka.broker import Broker, broker, tool
 from tests.lab import Lab, Pod
 from tests.node import NodeHandle
@@ -144,18 +142,13 @@ class Play(Stage):
             "on of connections that are open; nobody is cut off, and nobody has to start again.",
         )
         self.voice.command("billing", "python follow.py kafka:9092 billing orders &")
-        output = self.lab.folder / "follow.out"
-        argv = [sys.executable, str(HERE / "follow.py"), self.broker.bootstrap, "billing", "orders"]
-        with output.open("w") as file:
-            follower = self.lab.popen(self.billing.ns, argv, stdout=file, stderr=subprocess.STDOUT)
-        lines = self.follow(output)
-        self.hears(lines, "both at once", "it reads on where its group has stopped")
-        self.swap(node, "orders", "prices")
-        self.hears(lines, REFUSED, "it is refused, and told so")
-        self.kcat(self.shop, "-P -t orders -b kafka:9092", says="two espressi")
-        self.swap(node, "prices", "orders")
-        self.hears(lines, "two espressi", "it goes on, and has missed nothing")
-        follower.kill()
+        with self.following(self.billing, "follow.py", self.broker.bootstrap, "billing", "orders") as lines:
+            self.hears(lines, "both at once", "it reads on where its group has stopped")
+            self.swap(node, "orders", "prices")
+            self.hears(lines, REFUSED, "it is refused, and told so")
+            self.kcat(self.shop, "-P -t orders -b kafka:9092", says="two espressi")
+            self.swap(node, "prices", "orders")
+            self.hears(lines, "two espressi", "it goes on, and has missed nothing")
 
     def what_the_broker_saw(self, since: int) -> None:
         self.voice.scene(
@@ -181,19 +174,12 @@ class Play(Stage):
         good = "orders DROPPED" in done.stdout and "prices DROPPED, orders client" in done.stdout
         self.voice.check(good, "what was refused of a request, and what was not", done)
 
-    def cost(self, node: NodeHandle, direct: tuple[float, float]) -> None:
+    def cost(self, node: NodeHandle, direct: Times) -> None:
         self.voice.scene(
             "What it costs",
             f"{SENDS} messages over one connection, one at a time, each acknowledged, judged and logged.",
         )
-        before = processor_time(node)
-        through = self.time_sends()
-        each = (processor_time(node) - before) / SENDS * 1e6
-        self.voice.output(f"{'':12}{'median':>10}{'p99':>10}")
-        for name, (median, high) in (("direct", direct), ("through it", through)):
-            self.voice.output(f"{name:12}{median:>7.0f} us{high:>7.0f} us")
-        self.voice.output(f"processor time of the proxy: {each:.0f} us a message")
-        self.voice.check(0 < each < 5000 and through[0] < 50_000, "within reason")
+        self.compare(node, direct, self.time_sends, SENDS, "message")
 
     def end(self, node: NodeHandle) -> None:
         self.voice.scene("Curtain", "A normal stop takes everything back: programs, filters, rules, routes, sysctls.")
@@ -205,14 +191,6 @@ class Play(Stage):
     def real(self, words: str) -> str:
         """Words of a command with the address of kafka:9092, whose name only the audience knows."""
         return words.replace("kafka:9092", self.broker.bootstrap)
-
-    def told(self, pod: Pod, argv: list[str]) -> subprocess.CompletedProcess[str]:
-        """A client's command, whatever its status."""
-        return self.lab.run(pod.ns, argv, timeout=90, check=False)
-
-    def python(self, pod: Pod, script: str, *words: str) -> subprocess.CompletedProcess[str]:
-        """A script of ours."""
-        return self.told(pod, [sys.executable, str(HERE / script), *words])
 
     def kcat(
         self, pod: Pod, words: str, wanted: str = "", told: str = "", *, says: str = "", lacks: str = "\0"
@@ -228,23 +206,9 @@ class Play(Stage):
 
     def swap(self, node: NodeHandle, old: str, new: str) -> None:
         """Another topic for billing."""
-        self.voice.command("you", f"sed -i 's/topic: {old}, groups/topic: {new}, groups/' policies/kafka.yaml")
-        self.policy = self.policy.replace(f"topic: {old}, groups", f"topic: {new}, groups")
-        node.write_policy(self.policy, "kafka.yaml")
+        self.edit(node, "kafka.yaml", f"topic: {old}, groups", f"topic: {new}, groups")
 
-    def follow(self, output: Path) -> Iterator[str]:
-        """Line by line what a program prints, waiting for each."""
-        for number in itertools.count():
-            self.lab.wait(lambda count=number: output.read_text().count("\n") > count, 60, "billing to hear something")
-            yield output.read_text().splitlines()[number]
-
-    def hears(self, lines: Iterator[str], wanted: str, told: str) -> None:
-        """The next line that billing's consumer prints."""
-        line = next(lines)
-        self.voice.output(line)
-        self.voice.check(wanted in line, told, line)
-
-    def time_sends(self) -> tuple[float, float]:
+    def time_sends(self) -> Times:
         """Median and 99th percentile in microseconds, from shop to the broker."""
         argv = [sys.executable, "-m", "demo.kafka.cost", self.broker.bootstrap, "orders-eu", str(SENDS)]
         median, high = self.lab.run(self.shop.ns, argv, timeout=120).stdout.split()
@@ -270,11 +234,6 @@ class Play(Stage):
 def text_of(topic_id: bytes) -> str:
     """A topic's id as Kafka writes it."""
     return base64.urlsafe_b64encode(topic_id).decode().rstrip("=")
-
-
-def line_of(text: str, word: str) -> int:
-    """The number of the first line with a word."""
-    return next(number for number, line in enumerate(text.splitlines(), 1) if word in line)
 
 
 def play(lab: Lab) -> int:

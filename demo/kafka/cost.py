@@ -8,6 +8,7 @@ from time import perf_counter
 
 from kafka.record import MemoryRecordsBuilder
 
+from demo.stage import percentiles
 from parsers.kafka_codec import encode
 from parsers.kafka_schema import BY_NAME, REQUEST
 from tests.kafka.wire import Wire
@@ -30,8 +31,7 @@ def main(broker: str, topic: str, count: int) -> None:
             wire.send(PRODUCE, VERSION, body)
             wire.receive()
             times.append((perf_counter() - began) * 1e6)
-    times = sorted(times[count // 2 :])
-    print(f"{times[len(times) // 2]:.0f} {times[len(times) * 99 // 100]:.0f}")
+    print(percentiles(times[count // 2 :]))
 
 
 if __name__ == "__main__":

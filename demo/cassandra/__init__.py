@@ -1,0 +1,1 @@
+"""The demo of Cassandra: ``python -m demo.cassandra``."""
