@@ -8,10 +8,10 @@ WORKERS ?= 4
 ARGS ?=
 C_FILES = $(wildcard sockmap/bpf/*.[ch] bench/*.[ch] bench/splice/*.[ch] tests/splice/programs/*.[ch])
 
-.PHONY: help install demo demo-kafka test bench lint type format clean
+.PHONY: help install demo demo-kafka demo-cassandra test bench lint type format clean
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## apt packages, kernel headers for bcc, .venv with the command l7proxy
 	@scripts/install.sh
@@ -22,6 +22,10 @@ demo: install ## a short play: allowed, refused and audited requests, the flow l
 demo-kafka: ## the same with a Kafka broker: topics, one request in part, a policy that changes
 	@scripts/install.sh kafka
 	@$(BIN)/python -m demo.kafka
+
+demo-cassandra: ## the same with a Cassandra: tables, words that say one thing and do another, a batch
+	@scripts/install.sh cassandra
+	@$(BIN)/python -m demo.cassandra
 
 test: ## install what the tests need and run them all, privileged ones included (ARGS="-k name")
 	@scripts/install.sh test

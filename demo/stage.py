@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ class Stage:
 
     def l7proxy(self, *words: str, node: NodeHandle | None = None) -> subprocess.CompletedProcess[str]:
         """A command of l7proxy, shown with its output; on the node if one runs there."""
-        self.voice.command("node" if node else "you", " ".join(["l7proxy", *words]))
+        self.voice.command("node" if node else "you", shlex.join(["l7proxy", *words]))
         argv = [COMMAND, *words]
         if node is not None:
             argv = netns.inside(node.namespace, argv)

@@ -2,10 +2,10 @@
 # Sets a Debian machine up for l7proxy: apt packages, kernel headers for bcc, and .venv with the command l7proxy (and
 # the programs in Go that tests and bench take).
 #
-#   scripts/install.sh [test] [lint] [bench] [kafka]
+#   scripts/install.sh [test] [lint] [bench] [kafka] [cassandra]
 #
-# Without words: what running takes. Each word adds what that work needs (kafka: its demo). Everything that is there already is left
-# alone, and a second run with nothing changed ends at once.
+# Without words: what running takes. Each word adds what that work needs (kafka, cassandra: their demos). Everything that is
+# there already is left alone, and a second run with nothing changed ends at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 022
@@ -34,7 +34,8 @@ packages_for() {
             echo default-jdk-headless maven
             ;;
         kafka) echo default-jre-headless maven kcat ;;
-        *) fail "'$1' is none of: test, lint, bench, kafka" ;;
+        cassandra) echo default-jre-headless maven ;;
+        *) fail "'$1' is none of: test, lint, bench, kafka, cassandra" ;;
     esac
 }
 
@@ -168,7 +169,7 @@ kafka_broker() {
     cp $pom build/kafka/lib/pom.xml
 }
 
-# A real server, for tests of Cassandra: the libraries that its pom.xml names.
+# A real server, for tests, bench and demo of Cassandra: the libraries that its pom.xml names.
 cassandra_server() {
     local pom=tests/cassandra/java/pom.xml
     cmp -s $pom build/cassandra/lib/pom.xml && return 0
@@ -201,7 +202,7 @@ done
 now=$(stamp)
 asked_for() { case " ${words[*]} " in *" $1 "*) ;; *) false ;; esac; }
 with_broker() { asked_for test || asked_for bench || asked_for kafka; }
-with_cassandra() { asked_for test; }
+with_cassandra() { asked_for test || asked_for bench || asked_for cassandra; }
 built() {
     { ! with_broker || [ -e build/kafka/lib/pom.xml ]; } && { ! with_cassandra || [ -e build/cassandra/lib/pom.xml ]; }
 }

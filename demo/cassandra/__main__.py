@@ -32,6 +32,8 @@ SETUP = (
     "INSERT INTO shop.prices (item, cents) VALUES ('espresso', 180)",
 )
 EXECUTES = 3000
+_NOISE = "cqlsh was built against"
+"""What it says of the server's version whenever it starts."""
 REFUSED = "Unauthorized"
 REASON = "ask the payments team (#cards)"
 
@@ -85,7 +87,7 @@ class Play(Stage):
         done = self.l7proxy("check", "policies/")
         self.voice.check(done.returncode == 0, "no errors, and nothing that silently weakens it", done.stdout)
         ends = ["--from", "app=shop", "--to", "app=cassandra", "--port", "9042"]
-        done = self.l7proxy("explain", "--policies", "policies/", *ends, "--cql", "DELETE FROM shop.prices")
+        done = self.l7proxy("explain", "--policies", "policies/", *ends, "--cql", "TRUNCATE shop.prices")
         self.voice.check("DROPPED" in done.stdout, "a policy can be asked before anything runs", done.stdout)
 
     def starts(self) -> NodeHandle:
@@ -113,7 +115,7 @@ class Play(Stage):
     def tricks(self) -> None:
         self.voice.scene(
             "Words that say one thing and do another",
-            "Each of them reads the cards, and Cassandra would run it. They are judged by what it would do with them.",
+            "Cassandra would run each of them, on the cards. They are judged by what it would do with them.",
         )
         for text in (
             'SELECT*FROM/* shop.orders */"shop"."cards"',
@@ -194,12 +196,12 @@ class Play(Stage):
         return ["env", f"HOME={self.lab.folder}", CQLSH, "--no-color", self.cassandra.v4, "-e", text]
 
     def cqlsh(self, pod: Pod, text: str, wanted: str = "", told: str = "", *, lacks: str = "\0") -> None:
-        """cqlsh in a pod, shown with its output, in which `wanted` must be."""
+        """cqlsh in a pod, shown with its output but for `_NOISE`, in which `wanted` must be."""
         quoted = text.replace('"', '\\"').replace("$", "\\$")
         self.voice.command(pod.name, f'cqlsh cassandra -e "{quoted}"')
         done = self.told(pod, self.cqlsh_argv(text))
         said = done.stdout + done.stderr
-        self.voice.output("\n".join(line for line in said.splitlines() if line.strip()))
+        self.voice.output("\n".join(line for line in said.splitlines() if line.strip() and _NOISE not in line))
         good = wanted in said and lacks not in said and (bool(wanted) or done.returncode == 0)
         self.voice.check(good, told, said)
 

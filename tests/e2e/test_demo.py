@@ -26,7 +26,9 @@ def essence(text: str) -> list[str]:
     return sorted(re.sub(r"[\d.]+", "#", text).split())
 
 
-@pytest.mark.parametrize(("target", "module"), [("demo", "demo"), ("demo-kafka", "demo.kafka")])
+@pytest.mark.parametrize(
+    ("target", "module"), [("demo", "demo"), ("demo-kafka", "demo.kafka"), ("demo-cassandra", "demo.cassandra")]
+)
 def test_a_demo_runs_twice_and_the_readme_shows_it(target: str, module: str) -> None:
     readme = (ROOT / "README.md").read_text()
     shown = re.search(rf"What `make {target}` shows:\n```\n(.*?)\n```\n", readme, re.DOTALL)
