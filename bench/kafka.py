@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from bench import load, load_kafka
 from bench.contenders import Contender
-from bench.contenders_kafka import direct, envoy_tcp, haproxy, l7proxy, place
+from bench.contenders_kafka import place, rules
+from bench.contenders_tcp import contenders
 from bench.report import KAFKA
-from bench.suite import FEW, MANY, Phase, Suite, Turns
+from bench.suite import Phase, Suite
 
-BULK = ("produce", "consume")
-_COUNTS = {"l7proxy": FEW, "many": MANY}
+_BULK = ("produce", "consume")
 
 
 def phases(arguments: argparse.Namespace) -> dict[str, Phase]:
@@ -23,32 +22,6 @@ def phases(arguments: argparse.Namespace) -> dict[str, Phase]:
         "produce": lambda one: load_kafka.bulk_produce(one, arguments.big),
         "consume": lambda one: load_kafka.bulk_consume(one, arguments.big),
     }
-
-
-@contextmanager
-def contenders(arguments: argparse.Namespace, wanted: set[str]) -> Iterator[Turns]:
-    """Everybody, started."""
-    found: Turns = []
-    with ExitStack() as stack:
-
-        def ours(made: list[Contender]) -> None:
-            assert made[0].node is not None
-            stack.callback(made[0].node.stop)  # what it has in the kernel goes with it
-            found.extend((one, ()) for one in made)
-
-        counts = [count for name, count in _COUNTS.items() if name in wanted]
-        if counts or wanted & {"direct", "haproxy", "envoy"}:
-            at = stack.enter_context(place())
-            found += [(direct(at), ())] if "direct" in wanted else []
-            if "haproxy" in wanted:
-                found += [(haproxy(at), ()), (haproxy(at, large=True), BULK)]
-            found += [(envoy_tcp(at), ())] if "envoy" in wanted else []
-            if counts:
-                ours(l7proxy(at, counts, arguments.workers))
-        if "spliced" in wanted:
-            at = stack.enter_context(place())
-            ours(l7proxy(at, [FEW], arguments.workers, "l7proxy, spliced", splice=True))
-        yield found
 
 
 def warm_up(one: Contender) -> None:
@@ -63,4 +36,4 @@ def first(_: argparse.Namespace, __: Contender) -> dict[str, load.Figures]:
     return {}
 
 
-SUITE = Suite("kafka", KAFKA, contenders, phases, warm_up, first)
+SUITE = Suite("kafka", KAFKA, partial(contenders, place, rules, _BULK), phases, warm_up, first)

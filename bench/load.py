@@ -1,11 +1,12 @@
-"""The load: wrk for requests, curl for bulk, sockets of our own that sit idle."""
+"""The load: wrk for requests, curl for bulk, sockets of our own that sit idle, programs of our own (bench/load.h)."""
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,16 +16,18 @@ from bench.rules import BIG, SMALL, UPLOAD
 from tests import netns
 
 Figures = dict[str, float]
+Costs = tuple[float, float]
+"""CPU seconds of the proxy, and of the whole machine."""
 _UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 
 
 @contextmanager
-def usage(contender: Contender) -> Iterator[Callable[[], tuple[float, float]]]:
+def usage(contender: Contender) -> Iterator[Callable[[], Costs]]:
     """Gives a function that says, at the end, the CPU seconds of the proxy and those of the whole machine."""
     pids = contender.pids()
     before = processes.cpu_seconds(pids), processes.machine_seconds()
 
-    def used() -> tuple[float, float]:
+    def used() -> Costs:
         return processes.cpu_seconds(pids) - before[0], processes.machine_seconds() - before[1]
 
     yield used
@@ -126,3 +129,32 @@ def _open(contender: Contender, count: int, kept: list[socket.socket]) -> None:
         kept[-1].sendall(request)
         if not kept[-1].recv(65536).startswith(b"HTTP/1.1 200"):
             raise AssertionError(f"{contender.name}: an idle connection was not served")
+
+
+def compile_load(source: Path, folder: Path) -> None:
+    """A program that stands on bench/load.h, as ``load`` in a folder."""
+    netns.run(["gcc", "-O2", "-Wall", "-o", str(folder / "load"), str(source)])
+
+
+def run_load(contender: Contender, words: Iterable[object], seconds: float, size: float) -> tuple[Figures, Costs]:
+    """That program's own figures. `words` of it stand between the server's address, and `seconds` and bytes, after
+    which it ends."""
+    folder, (host, port) = contender.road.lab.folder, contender.address
+    with usage(contender) as used:
+        argv = [str(word) for word in (folder / "load", host, port, *words, seconds, size)]
+        output = contender.road.run(argv, seconds + 40)
+        costs = used()
+    return {key: float(value) for key, value in json.loads(output).items()}, costs
+
+
+def per_request(found: Figures, costs: Costs) -> Figures:
+    """Requests a second, latency in us, and CPU in us for each."""
+    proxy, machine = (seconds / found["count"] * 1e6 for seconds in costs)
+    latency = {key: found[key] for key in ("p50_us", "p99_us")}
+    return {"rps": found["count"] / found["seconds"], **latency, "proxy_us": proxy, "machine_us": machine}
+
+
+def per_gigabyte(found: Figures, costs: Costs) -> Figures:
+    """GB/s, and CPU seconds for each GB."""
+    proxy, machine = (seconds / found["bytes"] * 1e9 for seconds in costs)
+    return {"gbps": found["bytes"] / found["seconds"] / 1e9, "proxy_s_per_gb": proxy, "machine_s_per_gb": machine}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.contenders import Contender
-from bench.load import Figures, usage
+from bench.load import Costs, Figures, compile_load, per_gigabyte, per_request, run_load
 from parsers.kafka import Head, response
 from parsers.kafka_codec import encode
 from parsers.kafka_schema import BY_NAME, REQUEST
-from tests import netns
 from tests.kafka.wire import framed, request
 
 SMALL, BULK, STORED = "orders", "bulk", "stored"
@@ -69,7 +67,7 @@ _READ = Request("read", "fetch", FETCH, 1, _FOUND)
 
 def prepare(folder: Path, stored: bytes) -> None:
     """Write the requests into a folder, and compile the program that sends them. `stored`: the id of that topic."""
-    netns.run(["gcc", "-O2", "-Wall", "-o", str(folder / "load"), str(_SOURCE)])
+    compile_load(_SOURCE, folder)
     _ONE.write(folder, produce(SMALL, batch(1, _SMALL_RECORD)))
     _BULK.write(folder, produce(BULK, batch(_BATCH // _BULK_RECORD, _BULK_RECORD)))
     _FILL.write(folder, produce(STORED, batch(_BATCH // _BULK_RECORD, _BULK_RECORD)))
@@ -83,33 +81,21 @@ def fill(contender: Contender, size: int) -> None:
 
 def one_by_one(contender: Contender, seconds: float) -> Figures:
     """A record of 100 bytes at a time, acknowledged by all: per second, latency in us, and CPU in us for each."""
-    found, (proxy, machine) = _run(contender, _ONE, seconds, float("inf"))
-    costs = {"proxy_us": proxy / found["count"] * 1e6, "machine_us": machine / found["count"] * 1e6}
-    return {"rps": found["count"] / found["seconds"], "p50_us": found["p50_us"], "p99_us": found["p99_us"], **costs}
+    return per_request(*_run(contender, _ONE, seconds, float("inf")))
 
 
 def bulk_produce(contender: Contender, size: int) -> Figures:
     """Batches of 1 MB, five on their way: GB/s, and CPU seconds for each GB."""
-    return _per_gigabyte(*_run(contender, _BULK, _LONGEST, size))
+    return per_gigabyte(*_run(contender, _BULK, _LONGEST, size))
 
 
 def bulk_consume(contender: Contender, size: int) -> Figures:
     """Fetches of 1 MiB one after the other."""
-    return _per_gigabyte(*_run(contender, _READ, _LONGEST, size))
+    return per_gigabyte(*_run(contender, _READ, _LONGEST, size))
 
 
-def _run(contender: Contender, what: Request, seconds: float, size: float) -> tuple[Figures, tuple[float, float]]:
-    folder, (host, port) = contender.road.lab.folder, contender.address
-    words = [folder / "load", host, port, folder / what.file, what.place, what.flight, seconds, size]
-    with usage(contender) as used:
-        output = contender.road.run([str(word) for word in words], seconds + 40)
-        costs = used()
-    return {key: float(value) for key, value in json.loads(output).items()}, costs
-
-
-def _per_gigabyte(found: Figures, costs: tuple[float, float]) -> Figures:
-    proxy, machine = (seconds / found["bytes"] * 1e9 for seconds in costs)
-    return {"gbps": found["bytes"] / found["seconds"] / 1e9, "proxy_s_per_gb": proxy, "machine_s_per_gb": machine}
+def _run(contender: Contender, what: Request, seconds: float, size: float) -> tuple[Figures, Costs]:
+    return run_load(contender, [contender.road.lab.folder / what.file, what.place, what.flight], seconds, size)
 
 
 # -- requests ------------------------------------------------------------------------------------------------------

@@ -66,6 +66,27 @@ KAFKA: Columns = [
     ("consume GB/s", "consume", "gbps", lambda v: f"{v:.2f}"),
     ("CPU s/GB", "consume", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
 ]
+CASSANDRA: Columns = [
+    ("EXECUTE/s, 1", "one", "rps", lambda v: f"{v:,.0f}"),
+    ("p50 us", "one", "p50_us", lambda v: f"{v:.0f}"),
+    ("p99 us", "one", "p99_us", lambda v: f"{v:,.0f}"),
+    ("CPU us", "one", "proxy_us", lambda v: f"{v:.1f}"),
+    ("EXECUTE/s, 64", "many", "rps", lambda v: f"{v:,.0f}"),
+    ("p50 us", "many", "p50_us", lambda v: f"{v:,.0f}"),
+    ("p99 us", "many", "p99_us", lambda v: f"{v:,.0f}"),
+    ("CPU us", "many", "proxy_us", lambda v: f"{v:.1f}"),
+    ("machine us", "many", "machine_us", lambda v: f"{v:.1f}"),
+    ("v5: EXECUTE/s, 64", "many5", "rps", lambda v: f"{v:,.0f}"),
+    ("CPU us", "many5", "proxy_us", lambda v: f"{v:.1f}"),
+    ("QUERY/s, 64", "query", "rps", lambda v: f"{v:,.0f}"),
+    ("p50 us", "query", "p50_us", lambda v: f"{v:,.0f}"),
+    ("p99 us", "query", "p99_us", lambda v: f"{v:,.0f}"),
+    ("CPU us", "query", "proxy_us", lambda v: f"{v:.1f}"),
+    ("read GB/s", "read", "gbps", lambda v: f"{v:.2f}"),
+    ("CPU s/GB", "read", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
+    ("v5: read GB/s", "read5", "gbps", lambda v: f"{v:.2f}"),
+    ("CPU s/GB", "read5", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
+]
 SOCKETS: Columns = [
     ("64 B: p50 us", "rtt64", "p50_us", lambda v: f"{v:.1f}"),
     ("p99 us", "rtt64", "p99_us", lambda v: f"{v:.1f}"),
@@ -100,7 +121,7 @@ SIDECARS: Columns = [
 ]
 ACCELERATED = ", accelerated"
 """What the names of accelerated contenders end in."""
-_WITH_SPREAD = {"c32", "h2", "grpc", "one"}
+_WITH_SPREAD = {"c32", "h2", "grpc", "one", "many"}
 
 
 def table(results: Results, columns: Columns) -> str:

@@ -1,5 +1,5 @@
-"""`make bench`: l7proxy beside a direct connection, HAProxy, nginx and Envoy, with HTTP/1.1, HTTP/2, gRPC, a WebSocket
-and Kafka; and what splicing (`l7proxy accelerate`) makes of plain sockets and of other people's sidecars.
+"""`make bench`: l7proxy beside a direct connection, HAProxy, nginx and Envoy, with HTTP/1.1, HTTP/2, gRPC, a WebSocket,
+Kafka and Cassandra; and what splicing (`l7proxy accelerate`) makes of plain sockets and of other people's sidecars.
 
 All take turns in every round, so that what else happens on the machine meets all of them alike; medians of the rounds
 are shown. Each proxy has one worker, the same rules, and writes one line of JSON for each request.
@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import http1, http2, kafka, report, sidecars, sockets, websocket
+from bench import cassandra, http1, http2, kafka, report, sidecars, sockets, websocket
 from bench.contenders import command
 from bench.suite import CONTENDERS, Alternation, Suite
 from tests.splice import accelerated
@@ -26,6 +26,7 @@ _ALL: tuple[Suite | Alternation, ...] = (
     http2.SUITE,
     websocket.SUITE,
     kafka.SUITE,
+    cassandra.SUITE,
     sockets.SUITE,
     sidecars.SUITE,
 )

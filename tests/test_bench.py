@@ -90,7 +90,7 @@ def test_kafkas_records_are_such() -> None:
 
 def test_only_says_what_it_does_not_know_or_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
     everybody = {"direct", "haproxy", "nginx", "envoy", "l7proxy", "spliced", "many", "loopback"}
-    assert run.parse([]).suites == ["http1", "http2", "websocket", "kafka", "sockets", "sidecars"]
+    assert run.parse([]).suites == ["http1", "http2", "websocket", "kafka", "cassandra", "sockets", "sidecars"]
     assert run.parse([]).wanted == everybody
     assert run.parse(["--only", "http2"]).suites == ["http2"] and run.parse(["--only", "http2"]).wanted == everybody
     some = run.parse(["--only", "http2, l7proxy,loopback"])
