@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from l7proxy.ops import CqlStatement
 from parsers.cassandra import utf8
 from parsers.cassandra_requests import Batch, Child, Execute, Prepare, Query
 from parsers.cql_lexer import MOST_NUMBER
+from parsers.cql_shape import shape
 from parsers.cql_statement import Unclassifiable, classify
 from parsers.options import CassandraOptions
 from policies.verdict import Verdict
@@ -71,9 +72,15 @@ class Statements:
         key = (opcode, message.text, keyspace, own, self.views)
         found: Outcome | None = judge.calls.get(key)
         if found is None:
-            reading = read_statement(message.text, keyspace, judge.cassandra)
+            text = common(message.text, judge.cassandra)
+            shared = (opcode, text, keyspace, own, self.views)
+            found = judge.calls.get(shared)
+        if found is None:
+            reading = read_statement(text, keyspace, judge.cassandra)
+            if reading.reason:
+                reading, text, shared = read_statement(message.text, keyspace, judge.cassandra), message.text, key
             found = self._judged(opcode, reading, judge, own=own)
-            self._remember(judge, key, found, len(message.text) + len(keyspace or ""))
+            self._remember(judge, shared, found, len(text) + len(keyspace or ""))
         return found
 
     def execute(self, message: Execute, judge: Judge) -> Outcome:
@@ -92,19 +99,17 @@ class Statements:
         key = (self._server, message.children, keyspace, own, self.views)
         found: Outcome | None = judge.calls.get(key)
         if found is None:
-            texts = {one.text for one in message.children if one.text is not None}
-            size = sum(map(len, texts))
-            if size > judge.cassandra.max_statement:
-                heavy = any(map(_may_stall, texts))
-                why = f"a batch of {size} bytes, more than cassandra.max_statement"
-                read = dict.fromkeys(texts, unknown(why, heavy=heavy))
-            else:
-                read = {text: read_statement(text, keyspace, judge.cassandra) for text in texts}
-            children = [self._child(one, read) for one in message.children]
-            some = any(one.text is None for one in message.children)
-            found = self._judged("BATCH", _together(children), judge, own=own, prepared=some)
-            weight = sum(len(one.text or b"") + _CHILD for one in message.children) + len(keyspace or "")
-            self._remember(judge, key, found, weight)
+            children = _common_children(message.children, judge.cassandra)
+            shared = (self._server, children, keyspace, own, self.views)
+            found = judge.calls.get(shared)
+        if found is None:
+            reading = self._children(children, keyspace, judge)
+            if reading.reason and children is not message.children:
+                reading, children, shared = self._children(message.children, keyspace, judge), message.children, key
+            some = any(one.text is None for one in children)
+            found = self._judged("BATCH", reading, judge, own=own, prepared=some)
+            weight = sum(len(one.text or b"") + _CHILD for one in children) + len(keyspace or "")
+            self._remember(judge, shared, found, weight)
         return found
 
     def bind(self, number: bytes, text: bytes, keyspace: str | None, reading: Reading) -> bool:
@@ -126,6 +131,16 @@ class Statements:
         if found is None:
             raise Unprepared(number)
         return found
+
+    def _children(self, children: Sequence[Child], keyspace: str | None, judge: Judge) -> Reading:
+        texts = {one.text for one in children if one.text is not None}
+        size = sum(map(len, texts))
+        if size > judge.cassandra.max_statement:
+            why = f"a batch of {size} bytes, more than cassandra.max_statement"
+            read = dict.fromkeys(texts, unknown(why, heavy=any(map(_may_stall, texts))))
+        else:
+            read = {text: read_statement(text, keyspace, judge.cassandra) for text in texts}
+        return _together([self._child(one, read) for one in children])
 
     def _child(self, child: Child, read: Mapping[bytes, Reading]) -> Reading:
         if child.text is None:
@@ -150,6 +165,19 @@ class Statements:
     def _remember(judge: Judge, key: Hashable, found: Any, size: int) -> None:
         if size <= _CACHED_TEXT:
             remember(judge, key, found)
+
+
+def common(text: bytes, options: CassandraOptions) -> bytes:
+    """What a statement is remembered by: its shape, or itself. Raises Malformed if it is not UTF-8."""
+    found = shape(utf8(text, 0)) if len(text) <= options.max_statement else None
+    return text if found is None else found.encode()
+
+
+def _common_children(children: tuple[Child, ...], options: CassandraOptions) -> tuple[Child, ...]:
+    """The same of a batch; those of one that is too long to be read stay what they are."""
+    if sum(len(one.text or b"") for one in children) > options.max_statement:
+        return children
+    return tuple(one if one.text is None else Child(common(one.text, options), b"") for one in children)
 
 
 def read_statement(text: bytes, keyspace: str | None, options: CassandraOptions) -> Reading:
