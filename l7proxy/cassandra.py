@@ -22,11 +22,11 @@ from l7proxy.cassandra_requests import Requests, Step
 from l7proxy.cql_judge import because, unread
 from l7proxy.held import Server
 from l7proxy.http1_exchange import Judge, refusal_text
-from l7proxy.ops import Close, Direction, Inject, Op
+from l7proxy.ops import Close, Direction, Inject, Op, Pass
 from l7proxy.output import Output
 from parsers.cassandra import Envelope, Malformed, Opcode, Reader
 from parsers.cassandra_compression import SNAPPY
-from parsers.cassandra_requests import Batch, Execute, Message, Other, Prepare, Query, Startup
+from parsers.cassandra_requests import Batch, Execute, Message, Other, Prepare, Query, Startup, read_request
 from parsers.cassandra_responses import (
     SERVER_ERROR,
     UNAUTHORIZED,
@@ -45,8 +45,8 @@ _VIEWS_FOR = 30.0
 """Seconds after which a server is asked again for its views."""
 _INVALID = 0x2200
 """The error of a server without the table of views, and so without views."""
-_VIEW_CHANGES = frozenset({"create-materialized-view", "drop-materialized-view", "drop-keyspace", "unknown"})
 _STREAMS = 32_768
+_AT_ONCE = frozenset((int(Opcode.EXECUTE), int(Opcode.QUERY)))
 
 
 class CassandraConversation(Requests):
@@ -88,8 +88,13 @@ class CassandraConversation(Requests):
         """See `l7proxy.conversation.Conversation.receive`."""
         if direction:
             return self._responses(data, end, now)
+        position = self._passing_requests(data, now)
+        if position and position == len(data) and not (end or self._answers):
+            self.head_pending = False
+            return (Pass(position),)
         output = Output()
-        self._requests(data, end, now, output)
+        output.take(Pass, position)
+        self._requests(data, position, end, now, output)
         if not self._carried and not self._ended:
             self._release(output)
         return output.done()
@@ -193,6 +198,31 @@ class CassandraConversation(Requests):
 
     # -- statements ----------------------------------------------------------------------------------------------
 
+    def _at_once(self, opcode: int, stream: int, data: bytes, start: int, stop: int, now: float) -> bool:
+        statements, judge = self._statements, self.judge
+        limits = judge.cassandra
+        if opcode not in _AT_ONCE or self._waits or self._lost or stream in self._due:
+            return False
+        if len(self._due) >= limits.max_in_flight or stop - start > limits.max_frame:
+            return False
+        if now - statements.views.asked > _VIEWS_FOR:
+            return False
+        message = read_request(opcode, self._version, 0, data, start, stop, 0)
+        if isinstance(message, Execute):
+            try:
+                outcome = statements.execute(message, judge)
+            except Unprepared:
+                return False
+        elif isinstance(message, Query):
+            outcome = statements.query(message, self._keyspace, judge)
+        else:
+            return False
+        if not outcome.plain:
+            return False
+        self._due[stream] = Due(outcome.request, now, message.consistency, outcome.leans)
+        self._leaning += outcome.leans
+        return True
+
     def _statement(
         self, head: Envelope, message: Query | Prepare | Execute | Batch, now: float, output: Output
     ) -> Step:
@@ -225,8 +255,8 @@ class CassandraConversation(Requests):
         return Step.PASS
 
     def _then(self, outcome: Outcome) -> Then | None:
-        changes = outcome.request.kind in _VIEW_CHANGES
-        return partial(self._moved, outcome.moves, changes) if outcome.moves or changes else None
+        moves, changes = outcome.moves, outcome.changes
+        return partial(self._moved, moves, changes) if moves or changes else None
 
     def _moved(self, moves: bool, changes: bool, opcode: int, code: int, reader: Reader) -> None:
         """The answer to what may have changed the keyspace, or views."""

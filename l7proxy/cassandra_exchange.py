@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from l7proxy.cassandra_known import CassandraKnown, Reading, Views, unknown
@@ -28,23 +28,28 @@ _MOST_BRACKETS, _MOST_OPERATORS = 16, 8
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MOST_NUMBER + 1))
 _CHILD = 16
 """What one of a batch weighs there, beside its text."""
+_VIEW_CHANGES = frozenset({"create-materialized-view", "drop-materialized-view", "drop-keyspace", "unknown"})
 _ENTRY = 500
 """What a prepared statement needs beside its text, in bytes, about."""
 
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """A request as its record has it. `leans`: it depends on the session's keyspace. `moves`: it may change that."""
+    """A request as its record has it. `leans`: it depends on the session's keyspace. `moves`: it may change that.
+    `changes`: it may change which views there are. `refused`: it may not pass. `plain`: it passes, and nothing else."""
 
     request: CqlStatement
     reading: Reading
     leans: bool
     moves: bool
+    changes: bool = field(init=False)
+    refused: bool = field(init=False)
+    plain: bool = field(init=False)
 
-    @property
-    def refused(self) -> bool:
-        """Whether it may not pass."""
-        return self.request.decision.verdict is Verdict.DROPPED
+    def __post_init__(self) -> None:
+        self.changes = self.request.kind in _VIEW_CHANGES
+        self.refused = self.request.decision.verdict is Verdict.DROPPED
+        self.plain = not (self.refused or self.moves or self.changes or self.reading.reason)
 
 
 class Unprepared(Exception):

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from l7proxy.held import Frame, Pool
 from l7proxy.ops import CqlCall, CqlStatement, Record
-from parsers.cassandra import HEADER, Envelope, Malformed, Reader, read_response_envelope
-from parsers.cassandra_segments import MOST, head_size, read_head, read_payload
+from parsers.cassandra import HEADER, Envelope, Malformed, Reader
+from parsers.cassandra_segments import MOST
 
 Then: TypeAlias = Callable[[int, int, Reader], None]
 """Told of an answer: its opcode, its error code (-1: it is no error), and a reader that stands at its message, or
@@ -101,21 +101,3 @@ def envelopes(
         if place > len(payload):
             raise Malformed(start, f"a body of {head.size} bytes in a segment that has {len(payload) - start}")
         yield head, start, place
-
-
-def only_envelope(data: bytes, framed: bool, packed: bool) -> Envelope | None:
-    """The header of the envelope that all of `data` is, or of the only one in the segment that it is; else None."""
-    try:
-        if framed:
-            if len(data) < head_size(packed):
-                return None
-            segment = read_head(data, 0, packed)
-            if segment.whole != len(data) or not segment.alone:
-                return None
-            data = read_payload(data, 0, segment, trusted=True)
-        if len(data) < HEADER:
-            return None
-        head = read_response_envelope(data, 0)
-    except Malformed:
-        return None
-    return head if head.size == len(data) - HEADER else None

@@ -16,7 +16,16 @@ from l7proxy.held import Frame, Gather
 from l7proxy.http1_exchange import Judge
 from l7proxy.ops import FOREVER, Abort, CqlCall, CqlStatement, Direction, Drop, Inject, Pass, Record, Wait
 from l7proxy.output import Output
-from parsers.cassandra import COMPRESSED, HEADER, RESPONSE, VERSIONS, Envelope, Malformed, read_request_envelope
+from parsers.cassandra import (
+    COMPRESSED,
+    HEADER,
+    RESPONSE,
+    VERSIONS,
+    Envelope,
+    Malformed,
+    read_plain_request,
+    read_request_envelope,
+)
 from parsers.cassandra_compression import unpack_body
 from parsers.cassandra_requests import Message, read_request
 from parsers.cassandra_responses import PROTOCOL, refusal, unsupported
@@ -59,10 +68,49 @@ class Requests(Responses):
         """Decide on one. Raises Malformed."""
         raise NotImplementedError
 
+    def _at_once(self, opcode: int, stream: int, data: bytes, start: int, stop: int, now: float) -> bool:
+        """Whether the statement in a body passes, and then it has. Raises Malformed."""
+        raise NotImplementedError
+
     # -- bytes ---------------------------------------------------------------------------------------------------
 
-    def _requests(self, data: bytes, end: bool, now: float, output: Output) -> None:
-        position, whole = 0, False
+    def _passing_requests(self, data: bytes, now: float) -> int:
+        """The hot path: of how many bytes `data` begins with the whole statements that pass by themselves. What is
+        anything else, or wrong, is to be looked at more closely."""
+        held = self._gather is not None or self._large is not None or self._rest
+        if self._state is not State.FRAMES or not self._ready or held:
+            return 0
+        place, stop = 0, len(data)
+        step, least = self._passing_envelope, HEADER
+        if self._framed:
+            step, least = self._passing_segment, head_size(self._packed)
+        try:
+            while stop - place >= least and (size := step(data, place, stop, now)):
+                place += size
+        except Malformed:
+            pass
+        return place
+
+    def _passing_envelope(self, data: bytes, place: int, stop: int, now: float) -> int:
+        stream, opcode, size = read_plain_request(data, place, self._version)
+        if not 0 < size <= stop - place:
+            return 0
+        return size if self._at_once(opcode, stream, data, place + HEADER, place + size, now) else 0
+
+    def _passing_segment(self, data: bytes, place: int, stop: int, now: float) -> int:
+        """With one envelope in it."""
+        head = read_head(data, place, self._packed)
+        if not head.alone or head.whole > stop - place:
+            return 0
+        payload = read_payload(data, place, head)
+        stream, opcode, size = read_plain_request(payload, 0, self._version) if len(payload) >= HEADER else (0, 0, 0)
+        if size != len(payload) or not self._at_once(opcode, stream, payload, HEADER, size, now):
+            return 0
+        return head.whole
+
+    def _requests(self, data: bytes, position: int, end: bool, now: float, output: Output) -> None:
+        """Go on behind the `position` bytes that pass."""
+        whole = position > 0
         while not self._ended:
             try:
                 self._stream = None

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from l7proxy.cassandra_known import CassandraKnown
-from l7proxy.cassandra_parts import Due, Large, State, envelopes, only_envelope
+from l7proxy.cassandra_parts import Due, Large, State, envelopes
+from l7proxy.cassandra_shared import Shared
 from l7proxy.cql_judge import because, unread
 from l7proxy.held import Frame, Gather
-from l7proxy.http1_exchange import Judge
 from l7proxy.ops import Abort, Close, CqlCall, Direction, Drop, Inject, Need, Op, Pass, Record
 from l7proxy.output import Output
 from parsers.cassandra import COMPRESSED, HEADER, Envelope, Malformed, Opcode, Reader, read_response_envelope
@@ -25,69 +24,24 @@ _ERROR = 65_536
 """Bytes of an error that is read; a longer one passes, and its code is not told."""
 
 
-class Responses:
-    """The half of a conversation that reads what the server says; it holds what both halves share."""
+class Responses(Shared):
+    """The half of a conversation that reads what the server says."""
 
-    __slots__ = (
-        "_answers",
-        "_carried",
-        "_compression",
-        "_due",
-        "_ended",
-        "_ending",
-        "_framed",
-        "_held",
-        "_known",
-        "_large_response",
-        "_leaning",
-        "_left",
-        "_open",
-        "_ready",
-        "_state",
-        "_version",
-        "judge",
-    )
-
-    def __init__(self, judge: Judge, known: CassandraKnown) -> None:
-        self.judge = judge
-        self._known = known
-        self._due: dict[int, Due] = {}
-        """By stream."""
-        self._leaning = 0
-        """Of these, how many depend on the session's keyspace."""
-        self._answers: list[bytes] = []
-        """Our own, which wait until the server is not in the midst of one."""
-        self._state = State.FRAMES
-        self._version = 0
-        """That of STARTUP."""
-        self._compression = ""
-        self._framed = self._open = self._ready = False
-        """Whether there are segments, whether STARTUP was answered, and whether the client was let in."""
-        self._carried = False
-        """The relay has been given a count of the server's bytes that it has not yet met."""
-        self._left = 0
-        """Bytes of a large message that its next segments have, and that pass unread."""
-        self._held: Gather | None = None
-        """The envelope or segment that is held back until it is whole."""
-        self._large_response: Large | None = None
-        self._ending = ""
-        """Why the connection closes once nothing is due."""
-        self._ended = False
-        """It was said that it closes."""
-
-    @property
-    def _packed(self) -> bool:
-        return self._compression != ""
+    __slots__ = ()
 
     def _responses(self, data: bytes, end: bool, now: float) -> Sequence[Op]:
-        if not (self._carried or self._held or self._answers or self._ending or self._ended or end):
-            done = self._only(data, now)
-            if done is not None:
-                return done
+        records: list[Op] = []
+        position = 0
+        if not (self._carried or self._answers or self._ending or self._ended or end):
+            records, position = self._passing_answers(data, now)
+            if position and position == len(data):
+                records.append(Pass(position))
+                return records
         output = Output()
+        output.ops = records
+        output.take(Pass, position)
         if self._carried and not end:
             self._carried = False
-        position = 0
         try:
             while not (self._carried or self._ended):
                 self._release(output)
@@ -103,21 +57,6 @@ class Responses:
         if end and not self._ended and self._state is not State.UNREAD:
             self._end(output, Close("the server has ended the connection"))
         return output.done()
-
-    def _only(self, data: bytes, now: float) -> Sequence[Op] | None:
-        """The hot path: one answer that is whole and passes unread."""
-        if self._state is not State.FRAMES or self._left or self._large_response is not None:
-            return None
-        head = only_envelope(data, self._framed, self._packed)
-        if head is None or head.version != self._version or not head.opcode:
-            return None
-        due = self._due.get(head.stream)
-        if due is None or due.then is not None or due.request is None or head.opcode == Opcode.EVENT:
-            return None
-        del self._due[head.stream]
-        self._leaning -= due.leans
-        call = CqlCall(head.stream, due.consistency, True)
-        return (Record(due.request, -1, due.started, now, call), Pass(len(data)))
 
     def _end(self, output: Output, op: Close | Abort) -> None:
         """Nothing is said behind this."""

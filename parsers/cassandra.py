@@ -110,6 +110,24 @@ def read_response_envelope(data: bytes, place: int) -> Envelope:
     return Envelope(own & ~RESPONSE, flags, stream, opcode, size)
 
 
+def read_plain_request(data: bytes, place: int, version: int) -> tuple[int, int, int]:
+    """Stream, opcode and size of the envelope of a request of this version without any flag, whose header begins at
+    `place`, where nine bytes are; 0 if it is anything else."""
+    own, flags, stream, opcode, size = _HEADER.unpack_from(data, place)
+    if own != version or flags or stream < 0 or size < 0:
+        return 0, 0, 0
+    return stream, opcode, HEADER + size
+
+
+def read_result(data: bytes, place: int, version: int) -> tuple[int, int]:
+    """The stream of a RESULT of this version, whose header begins at `place`, where nine bytes are, and the size of the
+    whole envelope; 0 if it is anything else."""
+    own, _, stream, opcode, size = _HEADER.unpack_from(data, place)
+    if own != version | RESPONSE or opcode != Opcode.RESULT or size < 0:
+        return 0, 0
+    return stream, HEADER + size
+
+
 def write_envelope(version: int, stream: int, opcode: int, body: bytes, flags: int = 0) -> bytes:
     """An envelope; of a response, `version` has the bit `RESPONSE`."""
     return _HEADER.pack(version, flags, stream, opcode, len(body)) + body
@@ -138,7 +156,12 @@ class Reader:
 
     def short(self) -> int:
         """[short]"""
-        return int(_SHORT.unpack_from(self.data, self.take(2))[0])
+        start = self.place
+        if self.stop - start < 2:
+            self.take(2)
+        self.place = start + 2
+        found: int = _SHORT.unpack_from(self.data, start)[0]
+        return found
 
     def int(self) -> int:
         """[int]"""
@@ -146,9 +169,12 @@ class Reader:
 
     def short_bytes(self) -> bytes:
         """[short bytes], and the bytes of a [string]"""
-        size = self.short()
-        start = self.take(size)
-        return self.data[start : start + size]
+        start = self.place + 2
+        stop = start + self.short()
+        if stop > self.stop:
+            self.take(stop - start)
+        self.place = stop
+        return self.data[start:stop]
 
     def long_string(self) -> bytes:
         """The bytes of a [long string]"""

@@ -24,6 +24,7 @@ MOST_VALUES = 1 << 18
 """Values of a request: one statement may have a quarter of them, and they are passed by in a tenth of a second."""
 _LONGEST_KEYSPACE = 1024
 """Characters of a keyspace's name, which has 222 at most."""
+_EXECUTE = int(Opcode.EXECUTE)
 _UNSIGNED = struct.Struct(">I")
 _SIZE = struct.Struct(">i")
 
@@ -87,13 +88,13 @@ def read_request(opcode: int, version: int, flags: int, data: bytes, start: int,
             raise Malformed(start, "a custom payload in version 3")
         reader.skip_payload()
     message: Message
-    if opcode == Opcode.QUERY:
-        message = Query(reader.long_string(), *_options(reader, version))
-    elif opcode == Opcode.EXECUTE:
+    if opcode == _EXECUTE:
         number = _id(reader)
         if version > 4:
             reader.short_bytes()
         message = Execute(number, _options(reader, version)[1])
+    elif opcode == Opcode.QUERY:
+        message = Query(reader.long_string(), *_options(reader, version))
     elif opcode == Opcode.BATCH:
         message = _batch(reader, version, most)
     elif opcode == Opcode.PREPARE:
@@ -152,7 +153,7 @@ def _child(reader: Reader) -> Child:
 def _options(reader: Reader, version: int) -> tuple[str | None, int]:
     """<query_parameters> (section 4.1.4): the keyspace, and the consistency."""
     consistency = _consistency(reader)
-    flags = reader.byte() if version < 5 else int(_UNSIGNED.unpack_from(reader.data, reader.take(4))[0])
+    flags: int = reader.data[reader.take(1)] if version < 5 else _UNSIGNED.unpack_from(reader.data, reader.take(4))[0]
     if flags & ~_FLAGS[version]:
         raise Malformed(reader.place, f"flags {flags:#x} of a query")
     if flags & _VALUES:
@@ -187,7 +188,7 @@ def _values(reader: Reader, version: int, *, named: bool) -> int:
         if named:
             take(reader.short())
         size = unpack(data, take(4))[0]
-        if size > 0:
+        if size >= 0:
             take(size)
         elif size < least:
             raise Malformed(reader.place - 4, f"a value of {size} bytes")

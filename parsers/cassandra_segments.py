@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import lru_cache
 from typing import NamedTuple
 
 from parsers.cassandra import Malformed
@@ -53,20 +54,29 @@ def head_size(packed: bool) -> int:
 
 def read_head(data: bytes, place: int, packed: bool) -> SegmentHead:
     """The header at `place`, all of which is there. Raises Malformed."""
-    size = _PACKED_HEAD if packed else _PLAIN_HEAD
-    summed = data[place : place + size - 3]
-    bits = int.from_bytes(data[place : place + size], "little")
-    if crc24(summed) != bits >> 8 * len(summed):
-        raise Malformed(place, "a segment's header with a wrong CRC")
+    raw = data[place : place + (_PACKED_HEAD if packed else _PLAIN_HEAD)]
+    try:
+        return _head(raw)
+    except Malformed as error:
+        raise Malformed(place, error.text) from None
+
+
+@lru_cache(1024)
+def _head(raw: bytes) -> SegmentHead:
+    """What a whole header says: segments of the same length have the same one."""
+    size = len(raw)
+    summed = raw[: size - 3]
+    if crc24(summed) != int.from_bytes(raw[size - 3 :], "little"):
+        raise Malformed(0, "a segment's header with a wrong CRC")
     bits = int.from_bytes(summed, "little")
     length, bits = bits & MOST, bits >> 17
     plain = 0
-    if packed:
+    if size == _PACKED_HEAD:
         plain, bits = bits & MOST, bits >> 17
     if bits > 1:
-        raise Malformed(place, "a segment's header with unknown bits")
+        raise Malformed(0, "a segment's header with unknown bits")
     if not length:
-        raise Malformed(place, "an empty segment")
+        raise Malformed(0, "an empty segment")
     return SegmentHead(size, length, plain, bits == 1)
 
 
