@@ -18,9 +18,13 @@ import pytest
 import yaml
 from kafka.record.default_records import DefaultRecordBatch
 
-from bench import load, load_http2, load_kafka, processes, report, run, sockets
+from bench import load, load_cassandra, load_http2, load_kafka, processes, report, run, sockets
 from bench.rules import SMALL, UPLOAD, as_rules, calls, for_envoy, for_haproxy, for_l7proxy, for_nginx, rules
 from bench.suite import Alternation, Pair
+from parsers.cassandra import HEADER, read_request_envelope
+from parsers.cassandra_requests import read_request
+from parsers.cassandra_segments import read_head as read_segment_head
+from parsers.cassandra_segments import read_payload
 from parsers.kafka import read_head
 from parsers.kafka_codec import decode
 from parsers.kafka_schema import REQUEST
@@ -78,6 +82,28 @@ def test_kafkas_requests_are_such(tmp_path: Path) -> None:
         head = read_head(frame, 4, len(frame))
         assert (head.api_key, head.version, int.from_bytes(frame[:4], "big")) == (key, version, len(frame) - 4)
         assert decode(key, version, REQUEST, frame, head.body, len(frame))
+
+
+def test_cassandras_requests_are_such(tmp_path: Path) -> None:
+    load_cassandra.prepare(tmp_path)
+    for name, version, flight, opcode in (
+        ("one", 4, 1, 10),
+        ("many", 4, 64, 10),
+        ("many5", 5, 64, 10),
+        ("query", 4, 64, 7),
+    ):
+        data, place, found = (tmp_path / name).read_bytes(), 0, []
+        while place < len(data):
+            size = int.from_bytes(data[place : place + 4], "big")
+            found.append(data[place + 4 : place + 4 + size])
+            place += 4 + size
+        bare = [one if version < 5 else read_payload(one, 0, read_segment_head(one, 0, False)) for one in found[1:]]
+        heads = [read_request_envelope(one, 0, version, len(one)) for one in bare]
+        assert read_request_envelope(found[0], 0, version, 99).opcode == 1 and heads[0].opcode == 9
+        assert [head.stream for head in heads[1:]] == [number % flight for number in range(len(heads) - 1)]
+        assert {head.opcode for head in heads[1:]} == {opcode} and len(heads) % flight == 1 % flight
+        for head, one in zip(heads, bare, strict=True):
+            read_request(head.opcode, version, head.flags, one, HEADER, len(one), 0)
 
 
 def test_kafkas_records_are_such() -> None:
