@@ -10,7 +10,7 @@ UNAUTHORIZED = 0x2100
 
 
 def insert(number: int, table: str = "orders") -> str:
-    return f"INSERT INTO shop.{table} (id, name) VALUES ({number}, 'number {number}')"  # noqa: S608
+    return f"INSERT INTO shop.{table} (id, name) VALUES ({number}, 'number {number}')"
 
 
 @pytest.mark.parametrize("version", [4, 5])
