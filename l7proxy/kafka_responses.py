@@ -193,9 +193,10 @@ class Responses(ABC):
         size = self._whole(due, data, position)
         if due.fetched is not None and due.fetched.judge is not self.judge:
             self._judge_again(due, due.fetched)
-        if due.then is not None and available < min(size, due.then.need):
-            if due.then.need < ALL:
-                output.add(Need(min(size, due.then.need)))
+        wanted = max(self._code_end(due), due.then.need if due.then is not None else 0)
+        if available < min(size, wanted):
+            if wanted < ALL:
+                output.add(Need(min(size, wanted)))
                 return 0
             if size > self.judge.kafka.max_held:
                 raise Malformed(0, f"a response of {size} bytes, more than kafka.max_held, has to be read")
@@ -255,9 +256,14 @@ class Responses(ABC):
             output.take(Pass, stop - start - consumed)
 
     @staticmethod
-    def _code(due: Due, data: bytes, start: int) -> int:
+    def _code_end(due: Due) -> int:
+        """Bytes of a response up to its error code, with it; 0 if it has none."""
         place = _error_place(due.head.api_key, due.head.version) if due.head is not None and due.head.known else 0
-        if not place or start + place + 2 > len(data) or (place & 1 and data[start + 8]):
+        return place and place + _ERROR.size
+
+    def _code(self, due: Due, data: bytes, start: int) -> int:
+        place = self._code_end(due) - _ERROR.size
+        if place < 0 or start + place + 2 > len(data) or (place & 1 and data[start + 8]):
             return due.code
         return int(_ERROR.unpack_from(data, start + place)[0]) or due.code
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.kafka.broker import Broker, broker
+
+# atheris has wheels for no other machine.
+collect_ignore = [] if os.uname().machine == "x86_64" else ["test_fuzz.py"]
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,10 @@ DIALOGUES: dict[str, Lines] = {
         (RESPONSE, say("ApiVersions", 3, {"api_keys": [{"api_key": 3, "max_version": 99}]})),
         (RESPONSE, say("Metadata", 9, {"topics": TOPICS}, 2)),
     ],
+    "an error": [
+        (REQUEST, ask("LeaveGroup", 0, {"group_id": "g"}) + ask("EndTxn", 3, {"transactional_id": "t"}, 2)),
+        (RESPONSE, say("LeaveGroup", 0, {"error_code": 30}) + say("EndTxn", 3, {"error_code": 53}, 2)),
+    ],
     "pages": [
         (REQUEST, ask("DescribeTopicPartitions", 0, {"response_partition_limit": 1}) + produce("orders", number=2)),
         (RESPONSE, say("Metadata", 12, {"topics": TOPICS})),
