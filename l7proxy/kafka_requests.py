@@ -218,6 +218,8 @@ class Requests(Responses):
             self._gather = Gather(size, self._known)
             return 0
         large, place = found
+        if large.scan.count > self.judge.kafka.max_names:
+            raise Malformed(0, f"a request names {large.scan.count} things, more than kafka.max_names,")
         if self._ask(large.head, large.items, now, output):
             output.add(Wait())
             return -1

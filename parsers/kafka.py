@@ -15,6 +15,8 @@ from parsers.kafka_codec import Malformed, encode, text, varint
 from parsers.kafka_schema import APIS, REQUEST, RESPONSE
 
 API_VERSIONS = 18
+_MOST_TAGS = 1000
+"""Tagged fields of a header, of which Kafka defines one or two."""
 _METADATA = 3
 _OLD = {b"\0\0\0\0\0\0\0\0": 3, b"\0\0\0\0\1\0\0\0": 1}
 _NEW = {b"\0\0\0\0\0\0\0": 3, b"\0\0\0\0\1\0\0": 3}
@@ -126,7 +128,7 @@ def _skip_tags(data: bytes, place: int, end: int) -> int:
     if place < end and not data[place]:
         return place + 1
     count, place = varint(data, place, end)
-    if count > end - place:
+    if count > min(end - place, _MOST_TAGS):
         raise Malformed(place, f"{count} tagged fields in {end - place} bytes")
     last = -1
     for _ in range(count):

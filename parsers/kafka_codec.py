@@ -14,27 +14,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
-from parsers.kafka_schema import Field, Message, message
+from parsers.kafka_schema import REQUEST, Field, Message, message
 
 TAGS = "_tags"
 """The key of unknown tagged fields: a list of (tag, bytes)."""
-MOST_WANTED = 100_000
-"""Entries that a reader of a few fields keeps: a tenth of a second's work, for which others would have to wait."""
-_wanted = [0]  # how many of them the reader that is at work has seen
+MOST_ENTRIES = 100_000
+"""Of a request's arrays and tagged fields together: some tenths of a second's work, for which others have to wait."""
+_left = [0]  # how many of them the reader that is at work may still see
 Tree: TypeAlias = dict[str, Any]
 Reader: TypeAlias = Callable[[bytes, int, int], tuple[Any, int]]
 Writer: TypeAlias = Callable[[Any, bytearray], None]
 
-_FIXED = {
-    "int8": ">b",
-    "int16": ">h",
-    "uint16": ">H",
-    "int32": ">i",
-    "int64": ">q",
-    "float64": ">d",
-    "bool": ">?",
-    "uuid": ">16s",
-}
+_FIXED = {"int8": ">b", "int16": ">h", "uint16": ">H", "int32": ">i", "int64": ">q", "float64": ">d"}
+_FIXED |= {"bool": ">?", "uuid": ">16s"}
 
 
 class Malformed(Exception):
@@ -60,14 +52,15 @@ def encode(key: int, version: int, kind: str, tree: Mapping[str, Any]) -> bytes:
 
 @cache
 def wanted(key: int, version: int, kind: str, paths: frozenset[str] | None) -> Callable[[bytes, int, int], Tree]:
-    """A reader that keeps these fields alone (``topics.name``; None: all) and checks and passes over the others, of
-    `MOST_WANTED` entries at most unless it keeps all."""
+    """A reader that keeps these fields alone (``topics.name``; None: all) and checks and passes over the others. Of a
+    request it reads `MOST_ENTRIES` at most, unless it keeps all."""
     table = message(key, version, kind)
     read = _structure(table.fields, table.flexible, paths, "")
+    most = MOST_ENTRIES if kind == REQUEST and paths is not None else 1 << 62
 
     def whole(data: bytes, start: int, end: int) -> Tree:
         tree: Tree
-        _wanted[0] = 0
+        _left[0] = most
         tree, place = read(data, start, end)
         if place != end:
             raise Malformed(place, f"{end - place} bytes behind the end of the message")
@@ -161,6 +154,7 @@ def _read_tags(
     count, place = varint(data, place, end)
     if count > end - place:
         raise Malformed(place, f"{count} tagged fields in {end - place} bytes")
+    _count(count, place)
     last = -1
     for _ in range(count):
         start = place
@@ -185,14 +179,14 @@ def _read_tags(
 
 
 def _reader(field: Field, flexible: bool, paths: Collection[str] | None, prefix: str, keep: bool) -> Reader:
-    kind, counted = field.kind, keep and paths is not None
+    kind = field.kind
     if kind == "{}":
         inner = _structure(field.fields, flexible, paths, prefix)
         return _nullable(inner) if field.null else inner
     if kind == "[]":
-        return _array(_structure(field.fields, flexible, paths, prefix), flexible, field.null, counted)
+        return _array(_structure(field.fields, flexible, paths, prefix), flexible, field.null)
     if kind.startswith("[]"):
-        return _array(_scalar(kind[2:], flexible, False, keep), flexible, field.null, counted)
+        return _array(_scalar(kind[2:], flexible, False, keep), flexible, field.null)
     return _scalar(kind, flexible, field.null, keep)
 
 
@@ -257,7 +251,13 @@ def _decoded(blob: Reader) -> Reader:
     return read
 
 
-def _array(item: Reader, flexible: bool, null: bool, counted: bool) -> Reader:
+def _count(entries: int, place: int) -> None:
+    _left[0] -= entries
+    if _left[0] < 0:
+        raise Malformed(place, f"more than {MOST_ENTRIES} entries")
+
+
+def _array(item: Reader, flexible: bool, null: bool) -> Reader:
     length = _length(flexible, True, null)
 
     def read(data: bytes, place: int, end: int) -> tuple[list[Any] | None, int]:
@@ -266,10 +266,7 @@ def _array(item: Reader, flexible: bool, null: bool, counted: bool) -> Reader:
             return None, place
         if count > end - place:
             raise Malformed(place, f"an array of {count} where {end - place} bytes are left")
-        if counted:
-            _wanted[0] += count
-            if _wanted[0] > MOST_WANTED:
-                raise Malformed(place, f"more than {MOST_WANTED} entries are named")
+        _count(count, place)
         found = []
         for _ in range(count):
             value, place = item(data, place, end)

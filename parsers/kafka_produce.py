@@ -12,6 +12,7 @@ from parsers.kafka_names import Item
 _ACKS = struct.Struct(">hi")
 _LONG = struct.Struct(">i")
 _SHORT = struct.Struct(">h")
+_MOST_TAGS = 1000
 _MAX_NAME = 1024
 """Bytes of a name: no broker knows a topic or a transaction of more."""
 
@@ -86,6 +87,8 @@ class ProduceScan:
             return self._partition(data, place)
         if self._at is _At.TAGS:
             self._tags, place = self._varint(data, place)
+            if self._tags > _MOST_TAGS:
+                raise Malformed(place, f"{self._tags} tagged fields")
             self._next_tag()
             return place
         _, place = self._varint(data, place)
@@ -134,7 +137,7 @@ class ProduceScan:
             raise Malformed(place, "null where records must be, which brokers do not answer")
         if self.keep:
             self.topics[-1]["partition_data"].append({"index": index, "records": None})
-            self.partitions += 1
+        self.partitions += 1
         self._partitions_left -= 1
         self._tagged(_At.PARTITION)
         return place + size

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from parsers.kafka_codec import MOST_WANTED, TAGS, Malformed, decode, encode, put_varint, varint, wanted
+from parsers.kafka_codec import MOST_ENTRIES, TAGS, Malformed, decode, encode, put_varint, varint, wanted
 from parsers.kafka_schema import APIS, BY_NAME, REQUEST, RESPONSE, Field, message
 
 ROOT = Path(__file__).parents[2]
@@ -171,17 +171,24 @@ def test_lengths_that_are_refused() -> None:
 
 def test_a_reader_of_names_reads_so_many() -> None:
     names = frozenset({"topics.name"})
-    raw = encode(3, 9, REQUEST, {"topics": [{"name": ""}] * MOST_WANTED})
-    assert len(wanted(3, 9, REQUEST, names)(raw, 0, len(raw))["topics"]) == MOST_WANTED
-    raw = encode(3, 9, REQUEST, {"topics": [{"name": ""}] * (MOST_WANTED + 1)})
+    raw = encode(3, 9, REQUEST, {"topics": [{"name": ""}] * MOST_ENTRIES})
+    assert len(wanted(3, 9, REQUEST, names)(raw, 0, len(raw))["topics"]) == MOST_ENTRIES
+    raw = encode(3, 9, REQUEST, {"topics": [{"name": ""}] * (MOST_ENTRIES + 1)})
     with pytest.raises(Malformed, match="more than 100000 entries"):
         wanted(3, 9, REQUEST, names)(raw, 0, len(raw))
     assert decode(3, 9, REQUEST, raw, 0, len(raw))
-    # In arrays in arrays too, and not where nothing is wanted.
+    # In arrays in arrays too, and where nothing is wanted of them: they take as long.
     raw = encode(9, 8, REQUEST, {"groups": [{"group_id": "g", "topics": [{"name": ""}] * 60_000}] * 2})
     with pytest.raises(Malformed, match="more than 100000 entries"):
         wanted(9, 8, REQUEST, frozenset({"groups.topics.name"}))(raw, 0, len(raw))
-    assert wanted(9, 8, REQUEST, frozenset({"groups.group_id"}))(raw, 0, len(raw))
+    with pytest.raises(Malformed, match="more than 100000 entries"):
+        wanted(9, 8, REQUEST, frozenset({"groups.group_id"}))(raw, 0, len(raw))
+    # Tagged fields are entries; responses may be as long as a cluster is large.
+    raw = encode(3, 9, REQUEST, {"topics": [], TAGS: [(number, b"") for number in range(MOST_ENTRIES + 1)]})
+    with pytest.raises(Malformed, match="more than 100000 entries"):
+        wanted(3, 9, REQUEST, names)(raw, 0, len(raw))
+    raw = encode(3, 9, RESPONSE, {"topics": [{"partitions": [{}] * (MOST_ENTRIES + 1)}]})
+    assert wanted(3, 9, RESPONSE, names)(raw, 0, len(raw))
 
 
 @settings(deadline=None)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from l7proxy.ops import Pass
-from parsers.kafka import read_head
+from parsers.kafka import Head, read_head
 from parsers.kafka_codec import Malformed
 from parsers.kafka_produce import ProduceScan
 from parsers.options import KafkaOptions
@@ -172,6 +172,24 @@ def test_a_head_that_never_ends_is_bounded() -> None:
         rig.ask(head[start : start + 10_000])
         assert rig.known.held == 0 and len(rig.halves[REQUEST].pending) < 65_536
     assert rig.closed and rig.server == b""
+
+
+def test_large_ones_that_name_too_much() -> None:
+    many = [{"name": "t", "partition_data": [{"records": b"r" * 200}]}] * 1000
+    rig = Rig(Teller(KafkaOptions(max_held=65_536, max_names=999)))
+    rig.ask(ask("Produce", 9, {"acks": 1, "topic_data": many})[:100_000])
+    assert rig.closed and rig.server == b"" and "names 1000 things" in rig.records[0].request.decision.reason
+    tiny = [{"name": "orders", "partition_data": [{"records": b""}] * 100_001}]
+    data = ask("Produce", 8, {"acks": 1, "topic_data": tiny})
+    rig = Rig(Teller(SMALL)).ask(data[:100_000]).ask(data[100_000:])
+    assert rig.closed and "more than 100000 partitions" in rig.records[0].request.decision.reason
+    assert len(rig.server) < len(data)
+    scan = ProduceScan(Head(0, 9, 1, None, 0, 0))
+    raw = b"\0" + bytes(6) + b"\2" + b"\2t\2" + bytes(4) + b"\1" + b"\xe9\x07"
+    place = 0
+    with pytest.raises(Malformed, match="1001 tagged fields"):
+        while size := scan.step(raw, place):
+            place += size
 
 
 def test_the_scan_reads_what_the_codec_reads() -> None:

@@ -79,6 +79,7 @@ def test_apis_that_nobody_knows_have_a_header_all_the_same() -> None:
         (header(0, 9, tags=b"\x02\x01\0\x01\0"), "tagged field 1 stands behind 1"),
         (header(0, 9, tags=b"\x01\x01\x05a"), "a tagged field of 5 bytes where 1 are left"),
         (header(0, 9, tags=b"\x7f"), "127 tagged fields in 0 bytes"),
+        (header(0, 9, tags=b"\xe9\x07" + bytes(3000)), "1001 tagged fields in 3000 bytes"),
         (b"\0\0\0", "a request of 3 bytes"),
     ],
 )
