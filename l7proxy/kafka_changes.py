@@ -10,8 +10,9 @@ from l7proxy.kafka_responses import ALL, Then
 from l7proxy.kafka_sessions import FETCH, Seen
 from parsers.kafka import Head, answered, flexible, read_response, response
 from parsers.kafka_codec import Malformed, Tree, decode, encode, put_varint, varint, wanted
+from parsers.kafka_names import NO_ID
 from parsers.kafka_refusals import Split
-from parsers.kafka_responses import complete, learnt
+from parsers.kafka_responses import complete
 from parsers.kafka_schema import REQUEST, RESPONSE
 
 Change = Callable[[Tree], Tree]
@@ -87,7 +88,8 @@ def learns(head: Head, ids: list[bytes], told: Callable[[list[tuple[str, bytes]]
     def make(data: bytes, start: int, stop: int) -> tuple[int, bytes]:
         _, tree = read(head, data, start, stop)
         errors = {one["topic_id"]: one["error_code"] for one in tree["topics"] if one["error_code"]}
-        told(list(learnt(head, tree)), {one: errors.get(one, 100) for one in ids})
+        names = [(one["name"], one["topic_id"]) for one in tree["topics"] if one["name"] and one["topic_id"] != NO_ID]
+        told(names, {one: errors.get(one, 100) for one in ids})
         return stop - start, b""
 
     return Then(ALL, make)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -49,13 +50,13 @@ class Requests(Responses):
         self._large: Large | None = None
         self.head_pending = False
 
+    @abstractmethod
     def _request(self, frame: Frame, now: float, output: Output) -> bool:
         """Decide on one. False: it has to wait for what the server says. Raises Malformed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ask(self, head: Head, items: Sequence[Item], now: float, output: Output) -> bool:
         """Whether the server has to be asked for the names of topics first; it is."""
-        raise NotImplementedError
 
     # -- frames --------------------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ class Asked:
     `items`: each once; a request that names nothing has one empty Item. `every_topic`: it asks for all topics there
     are (in OffsetFetch: for at least one group). `trims`: the response may name what the request does not, and is for
     `kafka_responses.trim`. `acks0`: a Produce that gets no response. `replica`: a Fetch as brokers send them to each
-    other. `session`: the number and epoch of a Fetch session (KIP-227); `forgotten`: topics that leave it."""
+    other. `session`: the number and epoch of a Fetch session (KIP-227)."""
 
     items: tuple[Item, ...]
     every_topic: bool = False
@@ -43,7 +43,6 @@ class Asked:
     acks0: bool = False
     replica: bool = False
     session: tuple[int, int] | None = None
-    forgotten: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +82,6 @@ _TABLE: Mapping[int, Names | Mapping[int, Names]] = {
             "replica_state.replica_id",
             "session_id",
             "session_epoch",
-            "forgotten_topics_data.topic",
-            "forgotten_topics_data.topic_id",
         ),
     ),
     2: Names("topics", "name"),
@@ -180,11 +177,10 @@ def asked(head: Head, data: bytes) -> Asked:
     if key == 0:
         return Asked(items, acks0=tree["acks"] == 0)
     if key == 1:
-        forgotten = dict.fromkeys(entry_items(row, one)[0] for one in tree.get("forgotten_topics_data", ()))
         session = (tree["session_id"], tree["session_epoch"]) if "session_id" in tree else None
         state: Tree = tree.get("replica_state", {})
         replica = tree.get("replica_id", -1) >= 0 or state.get("replica_id", -1) >= 0
-        return Asked(items, replica=replica, session=session, forgotten=tuple(forgotten))
+        return Asked(items, replica=replica, session=session)
     if key in (27, 33):
         _refuse_duplicates(head, row, tree)
     return Asked(items, every, trims)

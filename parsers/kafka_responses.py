@@ -6,15 +6,14 @@ Pure functions on trees (`parsers.kafka_codec`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import TypeAlias
 
 from parsers.kafka import Head
-from parsers.kafka_codec import Tree, wanted
+from parsers.kafka_codec import Tree
 from parsers.kafka_denials import CLOSED, TOPIC, denial
-from parsers.kafka_names import NO_ID, Item, entry_items, names, reach
+from parsers.kafka_names import Item, entry_items, names, reach
 from parsers.kafka_refusals import Split
-from parsers.kafka_schema import APIS, RESPONSE
+from parsers.kafka_schema import APIS
 
 Refuses: TypeAlias = Callable[[Item], bool]
 """Whether an item that a response names is refused. Its group or transactional id is there if the response has it."""
@@ -150,47 +149,7 @@ def found(response: Tree) -> Tree:
     return {**response, "topics": [one for one in response["topics"] if not one["error_code"]]}
 
 
-# -- what is learnt ------------------------------------------------------------------------------------------------
-
-_PARTS = (
-    ("groups.members.assignment.topic_partitions", "topic_name"),
-    ("groups.members.target_assignment.topic_partitions", "topic_name"),
-)
-_LEARNT: Mapping[int, tuple[tuple[str, str], ...]] = {
-    3: (("topics", "name"),),
-    19: (("topics", "name"),),
-    69: _PARTS,
-    75: (("topics", "name"),),
-    77: _PARTS,
-    90: (("groups.topics", "topic_name"),),
-    91: (("responses", "topic_name"),),
-    92: (("responses", "topic_name"),),
-}
-
-
-@cache
-def learner(key: int, version: int) -> Callable[[bytes, int, int], Tree] | None:
-    """A reader of what `learnt` and `cluster` need of a response; None if it has nothing of that."""
-    table = _LEARNT.get(key, ())
-    paths = {f"{path}.{field}" for path, field in table} | {f"{path}.topic_id" for path, _ in table}
-    if key in (3, 60):
-        paths.add("cluster_id")
-    return wanted(key, version, RESPONSE, frozenset(paths)) if paths else None
-
-
-def learnt(head: Head, response: Tree) -> Iterator[tuple[str, bytes]]:
-    """Names and ids of topics that a response has together."""
-    for path, field in _LEARNT.get(head.api_key, ()):
-        for one in reach(response, path.split(".")):
-            name, topic_id = one.get(field), one.get("topic_id", NO_ID)
-            if name and topic_id != NO_ID:
-                yield name, topic_id
-
-
-def cluster(head: Head, response: Tree) -> str | None:
-    """The cluster's id, if the response has it."""
-    found: str | None = response.get("cluster_id") if head.api_key in (3, 60) else None
-    return found
+# -- which APIs there are ------------------------------------------------------------------------------------------
 
 
 def narrow(response: Tree) -> Tree:

@@ -1,17 +1,15 @@
-"""Responses that are completed, trimmed, learnt from and narrowed; and refusals of one kind of request at a time."""
+"""Responses that are completed, trimmed and narrowed; and refusals of one kind of request at a time."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
 from parsers.kafka import Head
 from parsers.kafka_codec import Tree, encode
 from parsers.kafka_denials import CLOSED
-from parsers.kafka_names import NO_ID, Item
+from parsers.kafka_names import Item
 from parsers.kafka_refusals import CLOSES, Split, code, page, refuse
-from parsers.kafka_responses import cluster, complete, learner, learnt, narrow, trim
+from parsers.kafka_responses import complete, narrow, trim
 from parsers.kafka_schema import APIS, BY_NAME, RESPONSE
 
 ID, OTHER = bytes(15) + b"\1", bytes(15) + b"\2"
@@ -326,31 +324,7 @@ def test_pages_are_asked_for_without_what_is_refused(
     assert made["response_partition_limit"] == most and made["cursor"] == (at if then else None)
 
 
-# -- what is learnt --------------------------------------------------------------------------------------------------
-
-
-def read(api: str, version: int, tree: dict[str, Any]) -> tuple[list[tuple[str, bytes]], str | None]:
-    raw = encode(BY_NAME[api.lower()].key, version, RESPONSE, tree)
-    reader = learner(BY_NAME[api.lower()].key, version)
-    assert reader is not None
-    response = reader(raw, 0, len(raw))
-    return list(learnt(head(api, version), response)), cluster(head(api, version), response)
-
-
-def test_names_and_ids_that_responses_have_together() -> None:
-    topics = [{"name": "a", "topic_id": ID}, {"name": None, "topic_id": OTHER}, {"name": "b", "topic_id": NO_ID}]
-    assert read("Metadata", 12, {"topics": topics, "cluster_id": "c"}) == ([("a", ID)], "c")
-    assert read("Metadata", 2, {"topics": topics, "cluster_id": "c"}) == ([], "c")
-    assert read("Metadata", 1, {"topics": topics}) == ([], None)
-    assert read("DescribeTopicPartitions", 0, {"topics": topics}) == ([("a", ID)], None)
-    assert read("CreateTopics", 7, {"topics": topics[:1]}) == ([("a", ID)], None)
-    assert read("DescribeCluster", 0, {"cluster_id": "c"}) == ([], "c")
-    part = {"topic_partitions": [{"topic_name": "a", "topic_id": ID}]}
-    members = [{"assignment": {"topic_partitions": []}, "target_assignment": part}]
-    assert read("ConsumerGroupDescribe", 0, {"groups": [{"members": members}]}) == ([("a", ID)], None)
-    share = {"groups": [{"topics": [{"topic_name": "a", "topic_id": ID}]}]}
-    assert read("DescribeShareGroupOffsets", 0, share) == ([("a", ID)], None)
-    assert learner(0, 9) is None
+# -- which APIs there are --------------------------------------------------------------------------------------------
 
 
 def test_api_versions_are_narrowed_to_what_can_be_judged() -> None:
