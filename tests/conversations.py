@@ -59,7 +59,7 @@ class Conversing(Generic[Talk]):
         return [(r.request.decision.verdict.value, r.request.method, r.request.url, r.code) for r in self.records]
 
     @property
-    def told(self) -> list[object]:
+    def told(self) -> Sequence[object]:
         """Everything that the records say."""
         return [(astuple(r.request), *r[1:]) for r in self.records]
 

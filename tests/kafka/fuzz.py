@@ -101,7 +101,7 @@ class Play:
         """One event."""
         if kind == FLIP:
             names = data.decode("latin-1").split()
-            self.rig.talk.judge = Teller(self.rig.judge.kafka, refused=names)  # type: ignore[assignment]
+            self.rig.talk.judge = Teller(self.rig.judge.kafka, refused=names)
         elif kind == ASK and len(data) >= 2:
             key, version = EVERY[WHICH.unpack_from(data)[0] % len(EVERY)]
             self.arrive(TO_SERVER, framed(request(key, version, data[2:], correlation=len(data))))

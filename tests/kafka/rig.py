@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from l7proxy.held import Server
+from l7proxy.http1_exchange import Exchange
 from l7proxy.kafka import KafkaConversation
 from l7proxy.kafka_known import KafkaKnown
 from l7proxy.ops import Abort, Close, Direction, KafkaCall, KafkaRequest
@@ -16,7 +17,7 @@ from parsers.kafka_codec import decode, encode
 from parsers.kafka_schema import BY_NAME
 from parsers.kafka_schema import REQUEST as ASKED
 from parsers.kafka_schema import RESPONSE as ANSWERED
-from parsers.options import KafkaOptions
+from parsers.options import HttpOptions, KafkaOptions
 from policies.model import L7Protocol
 from policies.verdict import L7Decision, RuleRef, Verdict
 from tests.conversations import REQUEST, RESPONSE, Conversing, Half
@@ -32,7 +33,10 @@ class Teller:
     """Refuses topics, groups and transactions whose names begin with ``secret``, what `refused` holds by name, and the
     APIs in `apis`; audits names that begin with ``audit``."""
 
-    protocol = L7Protocol.KAFKA
+    protocol: L7Protocol | None = L7Protocol.KAFKA
+    options = HttpOptions()
+    header_names: frozenset[str] = frozenset()
+    log_headers = cut_streams = False
 
     def __init__(
         self,
@@ -44,12 +48,14 @@ class Teller:
         clients: Iterable[str] = (),
     ) -> None:
         self.kafka = options or KafkaOptions()
-        self.calls: dict[object, Any] = {}
+        self.calls: dict[Hashable, Any] = {}
+        self.cache: dict[bytes, Exchange] = {}
         self.audit_only = audit_only
         self.refused, self.apis, self.clients = set(refused), set(apis), set(clients)
         self.judged: list[facts.KafkaRequest] = []
 
-    def judge(self, request: facts.KafkaRequest) -> L7Decision:
+    def judge(self, request: facts.Request) -> L7Decision:
+        assert isinstance(request, facts.KafkaRequest)
         self.judged.append(request)
         names = [name for name in (request.topic, request.group, request.transactional_id) if name is not None]
         bad = any(name.startswith("secret") or name in self.refused for name in names)
@@ -70,7 +76,7 @@ class Rig(Conversing[KafkaConversation]):
     ) -> None:
         self.judge = judge or Teller()
         self.known = known or KafkaKnown(100, 100)
-        super().__init__(KafkaConversation(self.judge, self.known, server, owner))  # type: ignore[arg-type]
+        super().__init__(KafkaConversation(self.judge, self.known, server, owner))
         self.read = [0, 0]
 
     def ask(self, data: bytes, *, end: bool = False) -> Rig:
@@ -86,7 +92,7 @@ class Rig(Conversing[KafkaConversation]):
         super().inject(half, data)
 
     @property
-    def told(self) -> list[Told]:  # type: ignore[override]
+    def told(self) -> Sequence[Told]:
         """Of every record: verdict, API, correlation id, code, and whether the server answered."""
         found = []
         for record in self.records:

@@ -206,7 +206,7 @@ def test_all_topics_are_those_that_are_allowed() -> None:
     assert rig.told == [("FORWARDED", "Metadata", 1, 0, True)]
     # The rules that hold when the answer comes decide.
     rig.ask(ask("Metadata", 9, {"topics": None}, 2))
-    rig.talk.judge = Teller(refused=["orders"])  # type: ignore[assignment]
+    rig.talk.judge = Teller(refused=["orders"])
     rig.say(say("Metadata", 9, {"topics": topics}, 2))
     assert [one["name"] for one in answer(rig.heard()[0], "Metadata", 9, 2)["topics"]] == ["payments"]
 
@@ -253,7 +253,7 @@ def test_what_is_refused_in_part_and_trimmed_besides() -> None:
 
 def test_a_new_policy_holds_from_the_next_request_on() -> None:
     rig = Rig().ask(produce("orders", number=1))
-    rig.talk.judge = Teller(refused=["orders"])  # type: ignore[assignment]
+    rig.talk.judge = Teller(refused=["orders"])
     rig.ask(produce("orders", number=2)).say(produced("orders"))
     assert [one[0] for one in rig.told] == ["FORWARDED", "DROPPED"] and len(rig.served()) == 1
 

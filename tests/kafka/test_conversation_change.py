@@ -15,7 +15,7 @@ VERSIONS = (4, 6, 7, 11, 12, 13, 18)
 
 def flip(rig: Rig, *refused: str, **how: Any) -> Rig:
     """Another policy, which refuses these."""
-    rig.talk.judge = Teller(refused=refused, **how)  # type: ignore[assignment]
+    rig.talk.judge = Teller(refused=refused, **how)
     return rig
 
 

@@ -251,5 +251,5 @@ def test_a_large_request_that_comes_again_and_is_cut_off_has_one_record() -> Non
     rig.ask(frame[:100_000]).ask(frame[100_000:]).say(produced("orders"))
     rig.ask(frame[:100_000]).ask(b"", end=True)
     rig.say(b"", end=True)
-    rig.records += rig.talk.finish(9.0)  # type: ignore[arg-type]
+    rig.apply(rig.talk.finish(9.0))
     assert [(api, answered) for _, api, _, _, answered in rig.told] == [("Produce", True), ("Produce", False)]

@@ -92,14 +92,14 @@ def test_where_a_topic_is_refused_no_session_is_opened() -> None:
 
 def test_a_session_is_judged_anew() -> None:
     rig = opened("orders", "payments")
-    rig.talk.judge = Teller(refused=["payments"])  # type: ignore[assignment]
+    rig.talk.judge = Teller(refused=["payments"])
     assert lost(rig.ask(fetch(session=77, epoch=1)))
     assert rig.topics() == {"payments": "DROPPED", "orders": "FORWARDED"}
     assert lost(rig.ask(fetch(session=77, epoch=1)))
     # The client opens another, and gets what it may have.
     rig.ask(fetch("orders", "payments")).say(fetched("orders"))
     assert len(rig.served()) == 1 and len(answer(rig.heard()[0], "Fetch", 12)["responses"]) == 2
-    rig.talk.judge = Teller()  # type: ignore[assignment]
+    rig.talk.judge = Teller()
     rig.ask(fetch("orders", "payments")).say(fetched("orders", "payments", session=78))
     assert rig.heard() == [fetched("orders", "payments", session=78)]
 
@@ -114,7 +114,7 @@ def test_topics_that_come_into_a_session() -> None:
     rig = opened("orders")
     rig.ask(fetch("payments", session=77, epoch=1)).say(fetched("payments", session=77))
     assert len(rig.served()) == 1 and rig.heard()
-    rig.talk.judge = Teller(refused=["payments"])  # type: ignore[assignment]
+    rig.talk.judge = Teller(refused=["payments"])
     assert lost(rig.ask(fetch(session=77, epoch=2)))
     rig = opened("orders")
     assert lost(rig.ask(fetch("secret-x", session=77, epoch=1)))
@@ -200,7 +200,7 @@ def test_a_share_session_of_somebody_else() -> None:
 
 def test_a_share_session_is_judged_anew() -> None:
     rig = sharing("orders")
-    rig.talk.judge = Teller(refused=["orders"])  # type: ignore[assignment]
+    rig.talk.judge = Teller(refused=["orders"])
     assert gone(rig.ask(share(epoch=1)))
     rig.ask(share("orders", "payments")).say(shared("payments"))
     assert len(rig.served()) == 1
@@ -212,7 +212,7 @@ def test_a_share_session_is_judged_anew() -> None:
     assert len(rig.ask(share(epoch=1)).say(shared()).served()) == 1
     rig.heard()
     # What its client believes to be in it is allowed now.
-    rig.talk.judge = Teller()  # type: ignore[assignment]
+    rig.talk.judge = Teller()
     assert gone(rig.ask(share(epoch=2)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from parsers import kafka
-from parsers.facts import KafkaRequest
+from parsers.facts import KafkaRequest, Request
 from parsers.kafka_codec import decode, encode
 from parsers.kafka_denials import CLOSED
 from parsers.kafka_names import Item, asked
@@ -211,7 +211,8 @@ def test_pages_of_all_topics(kafka_acls: Broker) -> None:
 class Pages(Teller):
     """Allows pages, but no secret ones."""
 
-    def judge(self, request: KafkaRequest) -> L7Decision:
+    def judge(self, request: Request) -> L7Decision:
+        assert isinstance(request, KafkaRequest)
         name = request.topic
         allowed = name is None or (name.startswith("pages-") and not name.startswith("pages-secret"))
         return L7Decision(Verdict.FORWARDED if allowed else Verdict.DROPPED, None, "")

@@ -102,7 +102,10 @@ def test_one_record_for_each_request(net: Net) -> None:
         told("DescribeAcls", 3, 31, "DROPPED", 4, {}),
         told("ListGroups", 4, 31, "DROPPED", 5, {}),
     ]
-    found = lambda: [shown(one) for one in net.records() if one["client"] == "wire"]  # noqa: E731
+
+    def found() -> list[dict[str, Any]]:
+        return [shown(one) for one in net.records() if one["client"] == "wire"]
+
     net.lab.wait(lambda: len(found()) >= len(due))
     assert found() == due
     reasons = [one["reason"] for one in net.records() if one["client"] == "wire"]

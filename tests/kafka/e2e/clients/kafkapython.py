@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import shared
@@ -109,7 +110,7 @@ def mixed(bootstrap: str, name: str) -> Any:
     for topic in topics:
         producer.partitions_for(topic)
     sent = {topic: producer.send(topic, b"mixed") for topic in topics}
-    told = {topic: _attempt(lambda one=one: one.get(TIMEOUT)) for topic, one in sent.items()}  # type: ignore[misc]
+    told = {topic: _attempt(partial(one.get, TIMEOUT)) for topic, one in sent.items()}
     producer.close()
     return {"produce": told, "consume": _read(bootstrap, [topics[0], f"write-{name}"], 2, None)}
 
@@ -126,9 +127,9 @@ def admin(bootstrap: str, name: str) -> Any:
     new = {"num_partitions": 1, "replication_factor": 1}
     made = {
         "list": sorted(client.list_topics()),
-        "create": {one: _attempt(lambda one=one: client.create_topics({one: new})) for one in names},  # type: ignore[misc]
+        "create": {one: _attempt(partial(client.create_topics, {one: new})) for one in names},
         "describe": {one: "ok" if _described(client, one) else "nothing" for one in (f"open-{name}", f"secret-{name}")},
-        "delete": {one: _attempt(lambda one=one: client.delete_topics([one])) for one in names},  # type: ignore[misc]
+        "delete": {one: _attempt(partial(client.delete_topics, [one])) for one in names},
     }
     client.close()
     return made
