@@ -36,8 +36,9 @@ from parsers.kafka_schema import REQUEST
 from policies.model import L7Protocol
 from policies.verdict import Verdict
 
-PAGES, UNSUPPORTED_VERSION = 75, 35
-"""DescribeTopicPartitions; an error code."""
+PAGES, OFFSETS_BY_ID = 75, (9, 10)
+"""DescribeTopicPartitions; OffsetFetch in the first version that has topic ids."""
+UNSUPPORTED_VERSION = 35
 
 
 class KafkaConversation(Requests):
@@ -140,7 +141,7 @@ class KafkaConversation(Requests):
             step = self._sessions.step(head, frame.data, wants, self._names, self.judge)
         else:
             step = Step(examine(head, wants.items, wants.every_topic, self._names, self.judge))
-        if head.api_key == PAGES and wants.every_topic and self._list(head, step, now, output):
+        if wants.every_topic and self._list(head, step, now, output):
             return False
         self._decide(head, wants, step, frame, now, output)
         return True
@@ -168,8 +169,11 @@ class KafkaConversation(Requests):
         return bool(ids)
 
     def _list(self, head: Head, step: Step, now: float, output: Output) -> bool:
-        """Whether the server has to be asked first which topics there are; it is."""
-        if step.outcome.refused or self.judge.audit_only or self._names.listed is not None:
+        """Whether the server has to be asked first which topics there are; it is. An OffsetFetch of all topics is
+        answered by their ids."""
+        if (head.api_key, head.version) != OFFSETS_BY_ID and (head.api_key != PAGES or step.outcome.refused):
+            return False
+        if self.judge.audit_only or self._names.listed is not None:
             return False
         own, frame = question(head, None)
         self._due.append(Due(None, own, now, then=lists(own, self._listed)))
@@ -177,8 +181,9 @@ class KafkaConversation(Requests):
         self._waits = True
         return True
 
-    def _listed(self, names: list[str]) -> None:
-        self._names.listed = names
+    def _listed(self, names: list[tuple[str, bytes]]) -> None:
+        self._names.learn(names)
+        self._names.listed = [name for name, _ in names]
         self._waits = False
 
     def _told(self, names: list[tuple[str, bytes]], codes: dict[bytes, int]) -> None:
@@ -208,7 +213,7 @@ class KafkaConversation(Requests):
     def _page(self, head: Head, frame: Frame) -> Tree | None:
         """Of all topics; None: this is another request, or nothing is to be left out."""
         listed = self._names.listed
-        if listed is None or self.judge.audit_only:
+        if listed is None or self.judge.audit_only or head.api_key != PAGES:
             return None
         tree = decode(head.api_key, head.version, REQUEST, frame.data, head.body, head.end)
         return page(tree, listed, lambda name: self._refuses(head, Item(name)), self.judge.kafka.max_names)

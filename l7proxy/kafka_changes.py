@@ -10,7 +10,6 @@ from l7proxy.kafka_responses import ALL, Then
 from l7proxy.kafka_sessions import FETCH, Seen
 from parsers.kafka import Head, answered, flexible, read_response, response
 from parsers.kafka_codec import Malformed, Tree, decode, encode, put_varint, varint, wanted
-from parsers.kafka_names import NO_ID
 from parsers.kafka_refusals import Split
 from parsers.kafka_responses import complete
 from parsers.kafka_schema import REQUEST, RESPONSE
@@ -88,20 +87,23 @@ def learns(head: Head, ids: list[bytes], told: Callable[[list[tuple[str, bytes]]
     def make(data: bytes, start: int, stop: int) -> tuple[int, bytes]:
         _, tree = read(head, data, start, stop)
         errors = {one["topic_id"]: one["error_code"] for one in tree["topics"] if one["error_code"]}
-        names = [(one["name"], one["topic_id"]) for one in tree["topics"] if one["name"] and one["topic_id"] != NO_ID]
-        told(names, {one: errors.get(one, 100) for one in ids})
+        told(_named(tree), {one: errors.get(one, 100) for one in ids})
         return stop - start, b""
 
     return Then(ALL, make)
 
 
-def lists(head: Head, told: Callable[[list[str]], None]) -> Then:
-    """The response to our own question for all topics is for nobody else. `told` gets their names."""
-    reader = wanted(METADATA, METADATA_VERSION, RESPONSE, frozenset({"topics.name"}))
+def _named(tree: Tree) -> list[tuple[str, bytes]]:
+    return [(one["name"], one["topic_id"]) for one in tree["topics"] if one["name"] is not None]
+
+
+def lists(head: Head, told: Callable[[list[tuple[str, bytes]]], None]) -> Then:
+    """The response to our own question for all topics is for nobody else. `told` gets their names with their ids."""
+    reader = wanted(METADATA, METADATA_VERSION, RESPONSE, frozenset({"topics.name", "topics.topic_id"}))
 
     def make(data: bytes, start: int, stop: int) -> tuple[int, bytes]:
         _, body = read_response(head, data, start + 4, stop)
-        told([one["name"] for one in reader(data, body, stop)["topics"] if one["name"] is not None])
+        told(_named(reader(data, body, stop)))
         return stop - start, b""
 
     return Then(ALL, make)

@@ -55,7 +55,7 @@ class Names:
     def learn(self, pairs: Iterable[tuple[str, bytes]]) -> None:
         """The server's own word."""
         for name, topic_id in pairs:
-            if len(name) <= _MAX_NAME:
+            if len(name) <= _MAX_NAME and topic_id != NO_ID:
                 self._known.topics.put((self.server, topic_id), name, 1)
 
     def forget(self) -> None:

@@ -8,7 +8,7 @@ from l7proxy.ops import Pass, Record
 from parsers.facts import KafkaRequest
 from parsers.options import KafkaOptions
 from tests.conversations import REQUEST
-from tests.kafka.rig import Rig, Teller, answer, ask, fetch, fetched, framed, parse, produce, produced, say
+from tests.kafka.rig import IDS, Rig, Teller, answer, ask, fetch, fetched, framed, parse, produce, produced, say
 
 ONE = "FORWARDED", "Produce", 1, 0, True
 
@@ -234,6 +234,23 @@ def test_pages_of_all_topics_name_none_that_is_refused() -> None:
     assert not Rig(Teller(apis=[75])).ask(ask("DescribeTopicPartitions", 0, {})).server
     audit = Rig(Teller(audit_only=True)).ask(ask("DescribeTopicPartitions", 0, {}))
     assert audit.server == ask("DescribeTopicPartitions", 0, {})
+
+
+def test_offsets_of_all_topics_by_id_are_those_of_topics_that_are_allowed() -> None:
+    """Their names are asked for first: an id that nobody has named would be left out, whosever it is."""
+    groups = [{"group_id": name, "member_epoch": -1, "topics": None} for name in ("g", "secret-g")]
+    rig = Rig().ask(ask("OffsetFetch", 10, {"groups": groups}))
+    ((head, tree),) = rig.served()
+    assert (head.api_key, tree["topics"]) == (3, None)
+    known = [{"name": name, "topic_id": one} for name, one in IDS.items()]
+    rig.say(say("Metadata", 12, {"topics": known}))
+    ((_, tree),) = rig.served()
+    assert [one["group_id"] for one in tree["groups"]] == ["g"]
+    rig.say(
+        say("OffsetFetch", 10, {"groups": [{"group_id": "g", "topics": [{"topic_id": one} for one in IDS.values()]}]})
+    )
+    mine, other = answer(rig.heard()[0], "OffsetFetch", 10)["groups"]
+    assert [one["topic_id"] for one in mine["topics"]] == [IDS["orders"], IDS["payments"]] and other["error_code"] == 30
 
 
 def test_a_request_about_every_topic_is_judged_as_one() -> None:
