@@ -91,6 +91,9 @@ insert ks.t, insert x.u | BEGIN BATCH INSERT INTO ks.t JSON '' INSERT INTO x.u J
 truncate ks.t | TRUNCATE ks.t
 truncate _.t | TRUNCATE TABLE t
 truncate ks.t | TRUNCATE COLUMNFAMILY ks.t
+truncate system.local | TRUNCATE system.local
+update system_schema.tables | UPDATE system_schema.tables SET comment = '' WHERE keyspace_name = 'ks' AND table_name = 't'
+insert system_auth.roles | INSERT INTO system_auth.roles (role, is_superuser) VALUES ('r', true)
 use ks | USE ks
 use Ks | USE "Ks";
 use key | USE KEY
