@@ -154,7 +154,7 @@ def wanted(found: Pairs) -> tuple[set[str], set[CqlRequest]]:
     if name in _ROLES:
         return set(_ROLES[name]), set()
     if name in _PERMISSIONS:
-        return {_PERMISSIONS[name]}, {_resource(_PERMISSIONS[name], fields.get("resource", "roles"))}
+        return {_PERMISSIONS[name]}, {_resource(_PERMISSIONS[name], fields)}
     return _schema(name, found, fields)
 
 
@@ -209,11 +209,7 @@ def _describe(fields: dict[str, str]) -> set[CqlRequest]:
     return bare | ({CqlRequest("describe", keyspace or SESSION, name)} if "val$name" in fields else set())
 
 
-def _resource(action: str, name: str) -> CqlRequest:
-    """Of a name as ``data/ks/t``; null is no keyspace, which is the session's, and ``*`` all tables."""
-    kind, *parts = name.split("/", 2)
-    if kind not in ("data", "functions") or not parts:
-        return CqlRequest(action)
-    keyspace = SESSION if parts[0] == "null" else parts[0]
-    table = parts[1] if kind == "data" and len(parts) > 1 else None
-    return CqlRequest(action, keyspace, None if table == "*" else table)
+def _resource(action: str, fields: dict[str, str]) -> CqlRequest:
+    """Of what a permission is for; null is no keyspace, which is the session's."""
+    keyspace = fields.get("resource.keyspace")
+    return CqlRequest(action, SESSION if keyspace == "null" else keyspace, fields.get("resource.table"))

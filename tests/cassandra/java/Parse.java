@@ -17,7 +17,8 @@ import org.antlr.runtime.ANTLRStringStream;
 import org.antlr.runtime.BaseRecognizer;
 import org.antlr.runtime.RecognitionException;
 import org.antlr.runtime.Token;
-import org.apache.cassandra.auth.IResource;
+import org.apache.cassandra.auth.DataResource;
+import org.apache.cassandra.auth.FunctionResource;
 import org.apache.cassandra.config.DatabaseDescriptor;
 import org.apache.cassandra.cql3.CQLFragmentParser;
 import org.apache.cassandra.cql3.CQLStatement;
@@ -91,8 +92,16 @@ public final class Parse {
             add(name + ".role", ((RoleName) value).getName(), made);
         } else if (value instanceof String || value instanceof Boolean || value instanceof Enum) {
             made.append('\t').append(name).append('=').append(word(value.toString()));
-        } else if (value instanceof IResource) {
-            made.append('\t').append(name).append('=').append(word(((IResource) value).getName()));
+        } else if (value instanceof DataResource) {
+            DataResource resource = (DataResource) value;
+            if (!resource.isRootLevel())
+                add(name + ".keyspace", String.valueOf(resource.getKeyspace()), made);
+            if (resource.isTableLevel())
+                add(name + ".table", resource.getTable(), made);
+        } else if (value instanceof FunctionResource) {
+            FunctionResource resource = (FunctionResource) value;
+            if (!resource.equals(FunctionResource.root()))
+                add(name + ".keyspace", String.valueOf(resource.getKeyspace()), made);
         } else if (value instanceof List) {
             for (int index = 0; index < ((List<?>) value).size(); index++) {
                 Object one = ((List<?>) value).get(index);
