@@ -57,7 +57,7 @@ class CassandraConversation(Requests):
     enforces ends such a connection.
     """
 
-    __slots__ = ("_keyspace", "_lost", "_server", "_statements")
+    __slots__ = ("_keyspace", "_lost", "_preparing", "_server", "_statements")
     protocol = L7Protocol.CASSANDRA
 
     def __init__(self, judge: Judge, known: CassandraKnown, server: Server) -> None:
@@ -66,6 +66,8 @@ class CassandraConversation(Requests):
         self._statements = Statements(known, server)
         self._keyspace: str | None = None
         """That of the session, as the server has confirmed it."""
+        self._preparing = 0
+        """Bytes of what the server prepares now."""
         self._lost = False
         """Something has passed, where nothing is enforced, that may have changed it."""
 
@@ -173,8 +175,6 @@ class CassandraConversation(Requests):
     def _startup(self, head: Envelope, message: Startup, now: float) -> Step:
         if self._open:
             raise Malformed(0, "a second STARTUP")
-        if self._due:
-            return Step.WAIT
         if head.version > 4 and message.compression == SNAPPY:
             raise Malformed(0, "version 5 with snappy")
         self._version, self._compression = head.version, message.compression
@@ -228,6 +228,9 @@ class CassandraConversation(Requests):
     ) -> Step:
         then: Then | None = None
         consistency = -1
+        if isinstance(message, Prepare) and not self._may_prepare(message):
+            self._quiet = True
+            return Step.WAIT
         if isinstance(message, Execute):
             outcome, consistency = self._statements.execute(message, self.judge), message.consistency
         elif isinstance(message, Query):
@@ -247,12 +250,20 @@ class CassandraConversation(Requests):
             self._lost = True
         elif then is None:
             if outcome.moves and self._leaning:
+                self._quiet = True
                 return Step.WAIT
             then = self._then(outcome)
             self._waits += outcome.moves
+        if isinstance(message, Prepare):
+            self._preparing += len(message.text)
         self._due[head.stream] = Due(outcome.request, now, consistency, outcome.leans, then)
         self._leaning += outcome.leans
         return Step.PASS
+
+    def _may_prepare(self, message: Prepare) -> bool:
+        """What is being prepared is kept until the server answers."""
+        kept = self._preparing
+        return not kept or kept + len(message.text) <= self.judge.cassandra.max_statement
 
     def _then(self, outcome: Outcome) -> Then | None:
         moves, changes = outcome.moves, outcome.changes
@@ -272,6 +283,7 @@ class CassandraConversation(Requests):
     def _prepared(
         self, text: bytes, keyspace: str | None, reading: Reading, opcode: int, _code: int, reader: Reader
     ) -> None:
+        self._preparing -= len(text)
         if opcode != Opcode.RESULT:
             return
         if reader.int() != Kind.PREPARED:

@@ -26,11 +26,13 @@ _CACHED_TEXT = 2048
 _MOST_BRACKETS, _MOST_OPERATORS = 16, 8
 """Of a statement that cannot be read: a server's time may double with each bracket, and more with each operator."""
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MOST_NUMBER + 1))
+_SHOWN = 2048
+"""Characters of a statement that is logged."""
 _CHILD = 16
 """What one of a batch weighs there, beside its text."""
 _VIEW_CHANGES = frozenset({"create-materialized-view", "drop-materialized-view", "drop-keyspace", "unknown"})
 _ENTRY = 500
-"""What a prepared statement needs beside its text, in bytes, about."""
+"""What is kept of each thing that a prepared statement does, in bytes, about."""
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +130,7 @@ class Statements:
             ids.add(_id(keyspace.encode() + text))
         if number not in ids:
             return False
-        self._known.prepared.put((self._server, number), reading, _ENTRY + len(text))
+        self._known.prepared.put((self._server, number), reading, len(text) + _ENTRY * len(reading.requests))
         return True
 
     def _prepared(self, number: bytes) -> Reading:
@@ -154,16 +156,15 @@ class Statements:
         return read[child.text]
 
     def _judged(self, opcode: str, reading: Reading, judge: Judge, *, own: bool, prepared: bool = False) -> Outcome:
-        text = reading.redacted() if judge.cassandra.log_statements else ""
         requests = self.views.behind(reading.requests)
         if reading.heavy and not judge.audit_only:
             request = unread(judge, f"a statement that cannot be read and may stall a server; {reading.reason}", opcode)
         else:
-            request = judged(judge, opcode, reading.kind, requests, prepared=prepared, statement=text)
+            request = judged(judge, opcode, reading.kind, requests, prepared=prepared, statement=reading.statement)
             request = because(request, reading.reason) if reading.reason else request
         moves = reading.moves and opcode != "PREPARE"
         # The id of a statement may hang on the session's keyspace even where its meaning does not.
-        leans = own and (reading.unqualified or opcode == "PREPARE")
+        leans = opcode == "PREPARE" or (own and reading.unqualified)
         return Outcome(request, reading, leans, moves)
 
     @staticmethod
@@ -196,7 +197,8 @@ def read_statement(text: bytes, keyspace: str | None, options: CassandraOptions)
     except Unclassifiable as error:
         return unknown(str(error), heavy=heavy)
     moves = found.changes_keyspace is not None
-    return Reading(found.kind, found.requests, found.unqualified, moves, redacted=found.redacted)
+    shown = found.redacted(_SHOWN) if options.log_statements else ""
+    return Reading(found.kind, found.requests, found.unqualified, moves, statement=shown)
 
 
 def _may_stall(text: bytes) -> bool:
@@ -214,7 +216,7 @@ def _together(children: list[Reading]) -> Reading:
         any(child.moves for child in children),
         reasons[0] if reasons else "",
         any(child.heavy for child in children),
-        lambda: "; ".join(child.redacted() for child in children),
+        "; ".join(child.statement for child in children[:_SHOWN] if child.statement)[:_SHOWN],
     )
 
 

@@ -3,7 +3,7 @@ and bytes held."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -19,7 +19,8 @@ _SERVERS = 1000
 class Reading(NamedTuple):
     """What a statement does. `kind`: see `l7proxy.ops.CqlStatement`. `unqualified`: it depends on the session's
     keyspace. `moves`: it may change that. `reason`: why it could not be read, or "". `heavy`: it has not to reach a
-    server, whatever is allowed. `redacted` gives its text without literals."""
+    server, whatever is allowed. `statement` is its text without literals, if it is to be
+    logged: the text itself is not kept."""
 
     kind: str
     requests: tuple[CqlRequest, ...]
@@ -27,7 +28,7 @@ class Reading(NamedTuple):
     moves: bool = False
     reason: str = ""
     heavy: bool = False
-    redacted: Callable[[], str] = str
+    statement: str = ""
 
 
 def unknown(reason: str, *, heavy: bool) -> Reading:

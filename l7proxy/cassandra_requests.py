@@ -23,6 +23,7 @@ from parsers.cassandra import (
     VERSIONS,
     Envelope,
     Malformed,
+    Opcode,
     read_plain_request,
     read_request_envelope,
 )
@@ -48,7 +49,7 @@ class Step(Enum):
 class Requests(Responses):
     """The half of a conversation that reads what the client says, up to whole messages."""
 
-    __slots__ = ("_gather", "_large", "_rest", "_speaks", "_stream", "_waits", "head_pending")
+    __slots__ = ("_gather", "_large", "_quiet", "_rest", "_speaks", "_stream", "_waits", "head_pending")
 
     def __init__(self, judge: Judge, known: CassandraKnown) -> None:
         super().__init__(judge, known)
@@ -59,6 +60,8 @@ class Requests(Responses):
         """What has to wait of a segment, whose other messages have gone on."""
         self._waits = 0
         """Requests whose answers decide how the next one is read."""
+        self._quiet = False
+        """The next one waits until nothing is under way that leans on the keyspace; it is not looked at before."""
         self._stream: int | None = None
         """Where the request that is read would be answered, in the version that it `_speaks`."""
         self._speaks = VERSIONS[-1]
@@ -222,8 +225,9 @@ class Requests(Responses):
         self._stream = head.stream
         if len(self._answers) > _MOST_ANSWERS and not self._carried:
             self._release(output)
-        if self._waits or len(self._due) >= self.judge.cassandra.max_in_flight or len(self._answers) > _MOST_ANSWERS:
+        if self._has_to_wait(head):
             return Step.WAIT
+        self._quiet = False
         if head.stream in self._due:
             raise Malformed(start, f"a second request on stream {head.stream}, which waits for its answer")
         if head.flags & COMPRESSED:
@@ -234,6 +238,14 @@ class Requests(Responses):
         most = self.judge.cassandra.max_batch
         message = read_request(head.opcode, head.version, head.flags, data, start, stop, most)
         return self._judge_message(head, message, now, output)
+
+    def _has_to_wait(self, head: Envelope) -> bool:
+        """Whether a request has to, whatever it says: it may be long, and is asked for at every answer."""
+        if self._waits or (self._quiet and self._leaning):
+            return True
+        if self._due and head.opcode == Opcode.STARTUP and not self._open:
+            return True
+        return len(self._due) >= self.judge.cassandra.max_in_flight or len(self._answers) > _MOST_ANSWERS
 
     # -- segments ------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,9 @@ import struct
 
 import pytest
 
+from l7proxy import cassandra_exchange
 from parsers.cassandra import COMPRESSED, Opcode, write_envelope
+from parsers.cql_statement import Statement, classify
 from parsers.options import CassandraOptions
 from tests.cassandra import words
 from tests.cassandra.rig import Rig, Teller, id_of
@@ -87,6 +89,53 @@ def test_what_connections_hold_together_has_a_limit(version: int, audit: bool) -
     first.finish()
     second.finish()
     assert known.held == 0
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_what_is_being_prepared_has_a_limit(version: int) -> None:
+    """It is kept until the server answers, which may take long if the client does not read."""
+    rig = Rig(version, Teller(CassandraOptions(max_statement=1000)))
+    texts = [f"{OPEN} /*{'x' * (size - len(OPEN) - 5)}*/" for size in (900, 100, 101, 300)]
+    asked = [rig.prepare(text, one) for one, text in enumerate(texts)]
+    rig.ask(*asked)
+    assert rig.served() == asked[:2]
+    rig.say(rig.prepared(id_of(texts[1]), 1))
+    assert rig.served() == []
+    rig.say(rig.error(0x2000, 0))
+    assert rig.served() == asked[2:]
+    rig.say(rig.prepared(id_of(texts[2]), 2), rig.prepared(id_of(texts[3]), 3))
+    rig.ask(rig.execute(id_of(texts[3]), 1))
+    assert len(rig.served()) == 1 and rig.talk._preparing == 0
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_what_waits_is_not_read_at_every_answer(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A USE may be as long as any statement."""
+    rig = Rig(version)
+    rig.ask(rig.query("USE shop", 0)).say(rig.set_keyspace("shop"))
+    rig.ask(*(rig.query("SELECT * FROM t", one) for one in range(50)))
+    seen: list[str] = []
+
+    def counted(query: str, keyspace: str | None) -> Statement:
+        seen.append(query)
+        return classify(query, keyspace)
+
+    monkeypatch.setattr(cassandra_exchange, "classify", counted)
+    rig.ask(rig.query(f"USE /*{'x' * 3000}*/ other", 60))
+    for one in range(49):
+        rig.say(rig.rows(one))
+    assert len(seen) == 1
+    rig.say(rig.rows(49))
+    assert len(seen) == 2 and len(rig.served()) == 52
+
+
+def test_a_startup_waits_for_what_came_before_it() -> None:
+    rig = Rig(4, begun=False)
+    rig.ask(words.options(5, 1), words.options(3, 2), words.startup(4, stream=2))
+    rig.say(words.say(Opcode.SUPPORTED, b"\0\0", 5, 1))
+    assert len(rig.served()) == 2
+    rig.say(words.say(Opcode.SUPPORTED, b"\0\0", 3, 2))
+    assert [one[4] for one in rig.served()] == [Opcode.STARTUP]
 
 
 def test_refusals_do_not_pile_up() -> None:
