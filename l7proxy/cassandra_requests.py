@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 from l7proxy.cassandra_known import CassandraKnown
 from l7proxy.cassandra_parts import Large, State, envelopes
-from l7proxy.cassandra_responses import Responses
+from l7proxy.cassandra_responses import SMALL, Responses
 from l7proxy.cql_judge import unread
 from l7proxy.held import Frame, Gather
 from l7proxy.http1_exchange import Judge
@@ -35,7 +35,6 @@ from parsers.cassandra_segments import SegmentHead, head_size, read_head, read_p
 REQUEST = Direction.REQUEST
 _MOST_ANSWERS = 1000
 """Answers of our own that wait for the server to come to an end of its own."""
-_LARGE = 65_536
 
 
 class Step(Enum):
@@ -127,7 +126,7 @@ class Requests(Responses):
             whole = whole or self._gather is None
         part = position < len(data) or self._gather is not None or self._large is not None
         waits = bool(output.ops) and type(output.ops[-1]) is Wait
-        small = self._gather is None or self._gather.have < _LARGE
+        small = self._gather is None or self._gather.have < SMALL
         reads = self._state is State.FRAMES
         self.head_pending = part and not (whole or waits or self._large) and small and reads
         if end and part and not waits and reads and not self._ended:
@@ -165,7 +164,7 @@ class Requests(Responses):
             self._end(output, Abort("a policy enforces now what this connection was not read for"))
 
     def _gathered(self, gather: Gather, data: bytes, position: int, output: Output) -> int:
-        self._may_hold(0)
+        self._may_hold(gather.size)
         size = gather.take(data, position)
         output.take(Drop, size)
         return size
@@ -275,7 +274,7 @@ class Requests(Responses):
             size = HEADER + self._read_head(payload, 0).size
             self._may_hold(size)
             self._large = Large(size, self._known)
-        self._may_hold(0)
+        self._may_hold(self._large.size)
         self._large.add(frame, payload)
         frame.ends(output)
         return True

@@ -20,6 +20,8 @@ from parsers.cassandra_responses import message
 from parsers.cassandra_segments import SegmentHead, head_size, read_head, read_payload, write_segments
 
 RESPONSE = Direction.RESPONSE
+SMALL = 65_536
+"""Bytes of a message or segment that is held in any case."""
 _ERROR = 65_536
 """Bytes of an error that is read; a longer one passes, and its code is not told."""
 
@@ -99,14 +101,15 @@ class Responses(Shared):
         return self._gathered_response(self._held, data, position, now, output)
 
     def _may_hold(self, size: int) -> None:
+        """Raise Malformed if a message or segment of `size` bytes is not to be held (any longer). Small ones are,
+        however much others hold: those of clients for a short time only."""
         if size > self.judge.cassandra.max_held:
             raise Malformed(0, f"{size} bytes to be read as a whole, more than cassandra.max_held")
-        if self._known.held > self.judge.cassandra.max_held_together:
+        if size > SMALL and self._known.held > self.judge.cassandra.max_held_together:
             raise Malformed(0, "the worker's connections hold more than cassandra.max_held_together")
 
     def _gathered_response(self, held: Gather, data: bytes, position: int, now: float, output: Output) -> int:
-        if self._known.held > self.judge.cassandra.max_held_together:
-            raise Malformed(0, "the worker's connections hold more than cassandra.max_held_together")
+        self._may_hold(held.size)
         size = held.take(data, position)
         output.take(Drop, size)
         if held.whole:
@@ -271,7 +274,7 @@ class Responses(Shared):
         frame.goes(output, RESPONSE)
 
     def _next_part(self, large: Large, frame: Frame, payload: bytes, now: float, output: Output) -> None:
-        self._may_hold(0)
+        self._may_hold(large.size)
         large.add(frame, payload)
         self._let_go()
         frame.ends(output)

@@ -41,6 +41,19 @@ def test_limits() -> None:
         assert rig.closed and "a body of" in rig.reason
 
 
+@pytest.mark.parametrize("version", [4, 5])
+def test_small_requests_are_held_whatever_others_hold(version: int) -> None:
+    """Some may not come to an end; the rest goes on."""
+    rig = Rig(version, Teller(CassandraOptions(max_held=1 << 20, max_held_together=300_000)))
+    rig.known.held += 300_001
+    for byte in rig.wire(rig.query(OPEN + " " * 2000)):
+        rig.arrive(REQUEST, bytes([byte]))
+    assert len(rig.served()) == 1 and not rig.ending
+    rig.say(rig.rows())
+    rig.arrive(REQUEST, rig.wire(rig.query(OPEN + " " * 100_000))[:-1])
+    assert rig.closed and "max_held_together" in rig.reason
+
+
 def test_a_batch_is_read_in_a_short_time() -> None:
     """However small it is with LZ4."""
     many = ", ".join(["a"] * 1000)
