@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 from parsers.cql_lexer import Unclassifiable, redacted, tokenize
 from parsers.cql_shape import shape
 from parsers.cql_statement import classify
+from tests.cassandra.grammar import spoilt, statement
+from tests.cassandra.statements import READ
 
 UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 SAME = [
@@ -72,6 +76,19 @@ def test_a_shape_is_the_same_statement(text: str) -> None:
         return
     assert shape(found) == found and tokens(found) == tokens(text) and said(found) == said(text)
     assert redacted(text) == redacted(found)
+
+
+@pytest.mark.parametrize("text", READ)
+def test_statements_by_hand(text: str) -> None:
+    found = shape(text)
+    assert found is None or (tokens(found), said(found)) == (tokens(text), said(text))
+
+
+@given(st.randoms(use_true_random=False), st.booleans())
+def test_statements_of_a_grammar(random: Random, bad: bool) -> None:
+    text = spoilt(random) if bad else statement(random)
+    found = shape(text)
+    assert found is None or (tokens(found), said(found)) == (tokens(text), said(text))
 
 
 def tokens(text: str) -> object:
