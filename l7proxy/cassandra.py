@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from l7proxy.cassandra_exchange import Outcome, Statements, Unprepared
+from l7proxy.cassandra_exchange import CACHED_TEXT, Outcome, Statements, Unprepared
 from l7proxy.cassandra_known import CassandraKnown, Reading, Views
 from l7proxy.cassandra_parts import Due, State, Then
 from l7proxy.cassandra_requests import Requests, Step
@@ -201,7 +201,9 @@ class CassandraConversation(Requests):
     def _at_once(self, opcode: int, stream: int, data: bytes, start: int, stop: int, now: float) -> bool:
         statements, judge = self._statements, self.judge
         limits = judge.cassandra
-        if opcode not in _AT_ONCE or self._waits or self._lost or stream in self._due:
+        if opcode not in _AT_ONCE or self._waits or self._quiet or self._lost or stream in self._due:
+            return False
+        if opcode == Opcode.QUERY and stop - start > CACHED_TEXT:  # it would be read anew where it does not pass
             return False
         if len(self._due) >= limits.max_in_flight or stop - start > limits.max_frame:
             return False

@@ -21,7 +21,7 @@ from parsers.cql_statement import Unclassifiable, classify
 from parsers.options import CassandraOptions
 from policies.verdict import Verdict
 
-_CACHED_TEXT = 2048
+CACHED_TEXT = 2048
 """Requests whose texts are no longer than that together are remembered."""
 _MOST_BRACKETS, _MOST_OPERATORS = 16, 8
 """Of a statement that cannot be read: a server's time may double with each bracket, and more with each operator."""
@@ -169,7 +169,7 @@ class Statements:
 
     @staticmethod
     def _remember(judge: Judge, key: Hashable, found: Any, size: int) -> None:
-        if size <= _CACHED_TEXT:
+        if size <= CACHED_TEXT:
             remember(judge, key, found)
 
 
