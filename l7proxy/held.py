@@ -75,6 +75,11 @@ class Gather:
         """Everything is there."""
         return self.have == self.size
 
+    def exceeds(self, available: int, most: int) -> bool:
+        """Whether with what belongs to it of so many bytes more than `most` would be held of all connections. (To be
+        asked before they are taken: where nothing is enforced, all goes on as it came.)"""
+        return self._pool.held + min(available, self.size - self.have) > most
+
     def take(self, data: bytes, position: int) -> int:
         """Keep what belongs to it of `data` from `position` on; how many bytes that is."""
         part = data[position : position + self.size - self.have]

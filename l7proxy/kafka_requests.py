@@ -188,10 +188,10 @@ class Requests(Responses):
             remember(self.judge, (self._names.server, common), allowed)
 
     def _gathered_request(self, gather: Gather, data: bytes, position: int, now: float, output: Output) -> int:
+        if gather.exceeds(len(data) - position, self.judge.kafka.max_held_together):
+            raise Malformed(0, "the worker's connections hold more than kafka.max_held_together")
         size = gather.take(data, position)
         output.take(Drop, size)
-        if self._known.held > self.judge.kafka.max_held_together:
-            raise Malformed(0, "the worker's connections hold more than kafka.max_held_together")
         return size
 
     def _whole_gathered(self, gather: Gather, now: float, output: Output) -> int:

@@ -220,10 +220,10 @@ class Responses(ABC):
         return 4 + int(size)
 
     def _gathered(self, held: Gather, data: bytes, position: int, now: float, output: Output) -> int:
+        if held.exceeds(len(data) - position, self.judge.kafka.max_held_together):
+            raise Malformed(0, "the worker's connections hold more than kafka.max_held_together")
         size = held.take(data, position)
         output.take(Drop, size)
-        if self._known.held > self.judge.kafka.max_held_together:
-            raise Malformed(0, "the worker's connections hold more than kafka.max_held_together")
         if held.whole:
             frame = held.release()
             self._answered(self._due[0], frame, 0, len(frame), now, output, taken=True)

@@ -315,6 +315,12 @@ def test_held_bytes_are_bounded() -> None:
     second = Rig(Teller(options), first.known).ask(produce("orders", size=50_000)[:-1])
     assert second.closed and first.ending is None and "max_held_together" in second.records[0].request.decision.reason
     assert first.known.held == first.halves[REQUEST].arrived
+    # Where nothing is enforced, all goes on as it came, and once.
+    sent, more = produce("orders", size=50_000)[:-1], b"and more"
+    third = Rig(Teller(options, audit_only=True), first.known)
+    for part in (sent[:10_000], sent[10_000:], more):
+        third.ask(part)
+    assert third.server == sent + more and third.ending is None
 
 
 def test_a_held_response_is_bounded() -> None:
