@@ -21,7 +21,8 @@ MOST_WORK = 32_768
 """What Cassandra may try to read what is selected or grouped: it reads what stands in a bracket twice, and doubles that
 with each bracket in it and with each type hint, ``(int)``, before it. 24 brackets in each other take it five seconds;
 this many tokens tens of milliseconds. Elsewhere, what it takes to find out the types within one term doubles twice with
-each operator of arithmetic: ``?+?+?+?+?+?+?+?+?`` takes a second, three more a minute. So four may stand in one."""
+each operator of arithmetic: ``?+?+?+?+?+?+?+?+?`` takes a second, three more a minute. So four may stand in one. With
+each function that is called in another's arguments it doubles, or more: 15 times ``mask_default(`` take ten seconds."""
 NONE: frozenset[str] = frozenset()
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 _OPERATORS = frozenset("+-*/%")
@@ -264,6 +265,7 @@ class Reader:
         """
         kinds, texts = self._kinds, self._texts
         brackets: list[str] = []
+        called: list[int] = []
         hints = masked = operators = 0
         while True:
             kind, text = kinds[self.at], texts[self.at]
@@ -271,6 +273,8 @@ class Reader:
                 if text in ("(", "[", "{"):
                     if text == "(" and calls and self.at != self._no_call and self._see_call(masks and not masked):
                         masked = masked or len(brackets) + 1
+                        called.append(len(brackets))
+                        self._find_types(operators, 0 if selected else len(called))
                     brackets.append(text)
                     if len(brackets) > MOST_NESTED:
                         self.fail(f"within {MOST_NESTED} brackets in each other")
@@ -278,13 +282,14 @@ class Reader:
                     if not brackets or brackets.pop() != _CLOSES[text]:
                         self.fail("closed by its like")
                     masked = masked if len(brackets) >= masked else 0
+                    if called and called[-1] == len(brackets):
+                        called.pop()
                     hints += selected and text == ")" and self._begins_operand()
                 elif text == ";":
                     break
                 elif text in _OPERATORS:
                     operators += not selected
-                    if operators > 1:
-                        self._spend(1 << min(3 * operators, 30))
+                    self._find_types(operators, len(called))
                 elif text in _DIVIDES and not brackets:
                     hints = operators = 0
             elif kind == WORD:
@@ -301,6 +306,12 @@ class Reader:
             self.at += 1
         if brackets:
             self.fail("a closed bracket")
+
+    def _find_types(self, operators: int, calls: int) -> None:
+        """What that takes where so many of them are in each other; one operator and two calls are nothing."""
+        work = 3 * operators + 2 * calls
+        if work > 5:
+            self._spend(1 << min(work, 30))
 
     def _spend(self, work: int) -> None:
         self._work += work

@@ -358,6 +358,8 @@ STRICTER = {
     "SELECT * FROM ks.t WHERE a = ?+?-?*?/?%?": "five operators, whose types take long to find out",
     "INSERT INTO ks.t (a, b) VALUES ((?+(?+?)), -(?)+?+?)": "the same in brackets",
     f"SELECT * FROM ks.t WHERE a = ?+?+?+?+?{' AND a = ?+?+?+?+?' * 7}": "eight times four operators",
+    f"SELECT * FROM ks.t WHERE a = {'abs(' * 8}?{')' * 8}": "eight functions in each other",
+    "SELECT * FROM ks.t WHERE a = ?+abs(abs(?+abs(abs(abs(1+?)))))": "operators and functions in each other",
     f"SELECT * FROM ks.t WHERE a = {'9' * 1001}": "a number of 1,001 digits",
     f'SELECT * FROM ks."{"t" * 1025}"': "a name of 1,025 characters",
     "SELECT * FROM ks.t WHERE d = " + "1d" * 17: "a duration of 17 units",

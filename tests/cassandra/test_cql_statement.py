@@ -190,6 +190,9 @@ def test_more_than_the_limits_is_refused() -> None:
     assert (
         classify(f"BEGIN BATCH {'UPDATE t SET a = a + 1, b = b - 1 WHERE k = 1;' * 3000} APPLY BATCH").kind == "batch"
     )
+    assert classify(f"SELECT * FROM t WHERE a = {'abs(' * 7}?{')' * 7}").kind == "select"
+    assert classify(f"SELECT * FROM t WHERE a IN (1{', abs(1), abs(abs(2))' * 3000})").kind == "select"
+    assert classify(f"SELECT * FROM t WHERE a = 1{' AND a = abs(abs(1)) + 1' * 3000}").kind == "select"
     assert classify(f"SELECT * FROM t WHERE a = {'9' * cql_lexer.MOST_NUMBER}").kind == "select"
 
 
