@@ -193,7 +193,8 @@ class Play(Stage):
 
     def cqlsh_argv(self, text: str) -> list[str]:
         """Its home is a folder that goes when the play is over."""
-        return ["env", f"HOME={self.lab.folder}", CQLSH, "--no-color", self.cassandra.v4, "-e", text]
+        patience = ["--connect-timeout=30", "--request-timeout=30"]  # for busy machines
+        return ["env", f"HOME={self.lab.folder}", CQLSH, "--no-color", *patience, self.cassandra.v4, "-e", text]
 
     def cqlsh(self, pod: Pod, text: str, wanted: str = "", told: str = "", *, lacks: str = "\0") -> None:
         """cqlsh in a pod, shown with its output but for `_NOISE`, in which `wanted` must be."""
