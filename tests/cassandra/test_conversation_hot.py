@@ -73,7 +73,7 @@ def in_bytes(rig: Rig, envelopes: list[bytes]) -> list[bytes]:
     return [bytes([one]) for one in b"".join(map(rig.wire, envelopes))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([4, 5]),
     st.lists(st.sampled_from(sorted(ASKS)), max_size=7),

@@ -69,7 +69,7 @@ def test_the_model_finds_statements(wire: tuple[int, str]) -> None:
     assert statements(data, *wire) == [SECRET, OPEN, OPEN, SECRET]
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 @given(st.sampled_from(WIRES), st.integers(0, 1 << 32))
 def test_no_refused_statement_goes_on(wire: tuple[int, str], seed: int) -> None:
     chance = random.Random(seed)

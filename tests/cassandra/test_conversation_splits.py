@@ -148,7 +148,7 @@ def test_what_is_cut_off(name: str, wire: tuple[int, str], end: bool) -> None:
             assert SECRET.encode() not in rig.server
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_mutated_bytes_reach_the_server_judged_or_not_at_all(data: st.DataObject) -> None:
     wire = data.draw(st.sampled_from(WIRES))

@@ -87,7 +87,7 @@ def test_all_texts_of_up_to_three_parts_are_read_alike_or_refused(cassandra_pars
     assert read > 4000 and refused < read / 5
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.lists(st.sampled_from(PARTS), max_size=12).map("".join), st.text(max_size=20)))
 def test_any_text_is_read_alike_or_refused(cassandra_parser: Parser, text: str) -> None:
     if any("\ud800" <= character <= "\udfff" for character in text):

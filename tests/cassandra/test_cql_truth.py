@@ -101,7 +101,7 @@ def test_spoilt_statements(cassandra_parser: Parser) -> None:
     assert seen["alike"] > 200 and seen["neither reads"] > 1000, seen
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False), st.sampled_from([statement, spoilt]))
 def test_statements_by_hypothesis(cassandra_parser: Parser, random: Random, make: object) -> None:
     assert callable(make)

@@ -110,7 +110,7 @@ def test_what_is_cut_off_or_followed_is_refused(version: int, name: str) -> None
             read_request(head.opcode, version, head.flags, data + behind, HEADER, len(data + behind), 100)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data())
 def test_mutations_are_read_or_refused(data: st.DataObject) -> None:
     version = data.draw(st.sampled_from(VERSIONS))
@@ -332,14 +332,14 @@ def test_a_match_with_offset_0(match: int, before: int) -> None:
         unpack_lz4(block_of(start[:before], match, before + 1, end), size, MOST)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from([b"\0\0\0\0\0", b"SELECT", b"\0\1\2", bytes(300)])))
 def test_zeros_are_no_match_with_offset_0(parts: list[bytes]) -> None:
     plain = b"".join(parts)
     assert unpack_body("lz4", words.lz4_compress(plain), 1 << 20) == plain
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200), st.integers(0, 1 << 16), st.sampled_from(["lz4", "snappy"]))
 def test_no_block_yields_more_than_it_may(block: bytes, most: int, kind: str) -> None:
     with suppress(Malformed):

@@ -94,7 +94,7 @@ def test_headers_that_are_none() -> None:
     assert (head_size(False), head_size(True)) == (6, 8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(min_size=12, max_size=80), st.booleans())
 def test_whatever_comes_is_read_or_refused(data: bytes, packed: bool) -> None:
     try:

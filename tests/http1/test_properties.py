@@ -92,7 +92,7 @@ def allowed(rig: Rig) -> list[tuple[str, str]]:
     return [(one.method, one.url) for one in requests if one.decision.verdict.value != "DROPPED"]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(ASKED, SIZES)
 def test_what_the_server_reads_is_what_was_judged_and_allowed(data: bytes, sizes: list[int]) -> None:
     rig = play([(REQUEST, piece) for piece in pieces(data, sizes)])
@@ -101,7 +101,7 @@ def test_what_the_server_reads_is_what_was_judged_and_allowed(data: bytes, sizes
     assert read == (passed[: len(read)] if refused else passed)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(ASKED, SIZES)
 def test_how_bytes_are_cut_changes_nothing(data: bytes, sizes: list[int]) -> None:
     whole = play([(REQUEST, data)]).finish()
@@ -114,7 +114,7 @@ def test_how_bytes_are_cut_changes_nothing(data: bytes, sizes: list[int]) -> Non
     )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(ASKED, ANSWERS, SIZES, SIZES, st.booleans(), st.booleans())
 def test_no_byte_is_lost_or_changes_places(
     asked: bytes, said: bytes, first: list[int], second: list[int], audit_only: bool, ends: bool
@@ -136,7 +136,7 @@ def test_no_byte_is_lost_or_changes_places(
     assert rig.judge.audit_only or judged <= len(rig.records)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(ANSWERS, SIZES)
 def test_how_responses_are_cut_changes_nothing(data: bytes, sizes: list[int]) -> None:
     asked = [(REQUEST, get() * 2)]

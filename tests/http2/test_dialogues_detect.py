@@ -108,7 +108,7 @@ LIKE = [
 ]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.one_of(st.sampled_from([*LIKE, GET, get("/secret"), GET + PREFACE]), st.binary(max_size=40)),
     st.one_of(st.just(b""), st.binary(max_size=30), st.just(GET)),

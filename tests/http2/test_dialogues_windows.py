@@ -140,7 +140,7 @@ ANSWERS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(ANSWERS, st.integers(1000, 1 << 17), st.booleans())
 @example([(LARGE, 255, 3)], LARGE, True)
 def test_whatever_is_refused_all_answers_arrive(

@@ -188,7 +188,7 @@ GROWN += [("come", 0), ("hand", 0), ("send", 16_384)]
 """A frame of the size that the server allows now comes with the acknowledgement of that."""
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(st.integers(0, 5), STEPS)
 @example(0, GROWN)
 def test_neither_end_notices_what_is_refused(table: int, steps: list[tuple[str, int]]) -> None:
@@ -213,7 +213,7 @@ def outcome(rig: Rig) -> object:
     return understood(rig.server), understood(rig.client), rig.told, rig.ending
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 5), STEPS, st.lists(st.integers(1, 60), min_size=1, max_size=6))
 def test_how_bytes_are_cut_changes_nothing(table: int, steps: list[tuple[str, int]], sizes: list[int]) -> None:
     play = Play(table, steps)

@@ -127,7 +127,7 @@ def perform(said: list[bytes], answers: list[bytes], size: int, stage: Stage) ->
     return stage.finish()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(SAID, SIZES, st.integers(0, 3))
 def test_an_h2_server_sees_no_error_but_the_clients_own(said: list[bytes], size: int, table: int) -> None:
     no_error_but_its_own(said, size, {1: (0, 64, 4096, 65_536)[table]})
@@ -147,7 +147,7 @@ def no_error_but_its_own(said: list[bytes], size: int, options: dict[int, int]) 
         assert alone.server.failure, f"not without the proxy: {server.failure}"
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(SAID, SAID, SIZES)
 def test_whatever_both_ends_say_only_what_is_allowed_passes(said: list[bytes], answers: list[bytes], size: int) -> None:
     client, server = Silent(client=True), Silent(client=False)
@@ -155,7 +155,7 @@ def test_whatever_both_ends_say_only_what_is_allowed_passes(said: list[bytes], a
     allowed_only(stage.rig, stage.rig.server)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(SAID, SAID, SIZES)
 def test_how_they_are_cut_changes_nothing(said: list[bytes], answers: list[bytes], size: int) -> None:
     no_matter_how_cut(said, answers, size)
@@ -171,7 +171,7 @@ def no_matter_how_cut(said: list[bytes], answers: list[bytes], size: int) -> Non
     assert cut.ending == whole.ending
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(SAID, SAID, SIZES)
 def test_behind_an_upgrade_the_same_holds(said: list[bytes], answers: list[bytes], size: int) -> None:
     stage = Stage(client=Silent(client=True), server=Silent(client=False), make=HttpConversation, begin=False)
@@ -183,7 +183,7 @@ def test_behind_an_upgrade_the_same_holds(said: list[bytes], answers: list[bytes
     allowed_only(stage.rig, stage.rig.server[len(asked) :])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.integers(0, 1 << 32), st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), max_size=3), SIZES)
 def test_bytes_that_were_changed_on_their_way(seed: int, changes: list[tuple[int, int]], size: int) -> None:
     random = Random(seed)
@@ -200,7 +200,7 @@ def test_bytes_that_were_changed_on_their_way(seed: int, changes: list[tuple[int
     allowed_only(rig.finish(), rig.server)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.binary(max_size=200), st.booleans(), SIZES)
 def test_arbitrary_bytes(said: bytes, answer: bytes, preface: bool, size: int) -> None:
     stage = Stage(client=Silent(client=True), server=Silent(client=False), begin=False)
@@ -221,7 +221,7 @@ def requests_and_data(data: bytes) -> bytes:
     return b"".join(raw(*one[:3], one.payload) for one in found if one.kind not in ASIDE) + rest
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(SAID, SIZES)
 def test_where_nothing_is_enforced_everything_goes_on(said: list[bytes], size: int) -> None:
     stage = Stage(

@@ -92,7 +92,7 @@ STEPS = st.lists(
 CALLS = [("ask", 3), ("ask", 45), ("ask", 87), ("come", 6), ("come", 3), ("come", 3), ("hand", 0), ("hand", 1)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(0, 5), STEPS)
 def test_calls_are_whole_or_refused_or_cut(table: int, steps: list[tuple[str, int]]) -> None:
     play = Changing(table, CALLS + steps)
@@ -102,7 +102,7 @@ def test_calls_are_whole_or_refused_or_cut(table: int, steps: list[tuple[str, in
     play.works()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.integers(0, len(SECOND)), SAID, SAID, SIZES)
 def test_arbitrary_frames_behind_a_change(begun: int, said: list[bytes], late: list[bytes], size: int) -> None:
     """Nothing is raised, and none of the messages behind the change comes through as one."""

@@ -73,7 +73,7 @@ def test_names() -> None:
     assert len(EVERY) > 600
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=2000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_what_is_written_is_read(data: st.DataObject) -> None:
     key, version, kind = data.draw(st.sampled_from(EVERY))
@@ -89,7 +89,7 @@ def test_what_is_written_is_read(data: st.DataObject) -> None:
         decode(key, version, kind, raw + b"\0", 0, len(raw) + 1)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(st.data(), st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_malformed(data: st.DataObject, raw: bytes) -> None:
     key, version, kind = data.draw(st.sampled_from(EVERY))
@@ -191,7 +191,6 @@ def test_a_reader_of_names_reads_so_many() -> None:
     assert wanted(3, 9, RESPONSE, names)(raw, 0, len(raw))
 
 
-@settings(deadline=None)
 @given(st.integers(0, (1 << 32) - 1))
 def test_varints(value: int) -> None:
     out = bytearray()

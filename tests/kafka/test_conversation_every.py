@@ -54,7 +54,7 @@ def allowed(frame: bytes, refused: str) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_every_request(data: st.DataObject) -> None:
     refused = data.draw(st.sampled_from(["a", "b", "nothing"]))

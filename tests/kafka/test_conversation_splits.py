@@ -148,7 +148,7 @@ def test_what_stands_behind(name: str) -> None:
 ALLOWED = {b"orders", b"payments"}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_mutated_bytes_reach_the_server_judged_or_not_at_all(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(DIALOGUES)))

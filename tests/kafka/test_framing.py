@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parsers.kafka import (
@@ -53,7 +53,6 @@ def test_headers_are_kios(key: int) -> None:
         assert read_response(head, b"x" + raw.getvalue(), 1, 1 + len(raw.getvalue())) == (7, 1 + len(raw.getvalue()))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(EVERY), st.integers(-(2**31), 2**31 - 1), st.none() | st.binary(max_size=30))
 def test_a_header_is_read_and_no_part_of_one(api: tuple[int, int], correlation: int, client: bytes | None) -> None:
     raw = header(*api, correlation, client)

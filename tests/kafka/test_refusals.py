@@ -67,7 +67,7 @@ def splits(draw: st.DrawFn) -> tuple[Head, Tree, Asked, dict[Item, int], Split]:
     return head, tree, found, codes, refuse(head, tree, codes)
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(splits())
 def test_what_is_kept_asks_for_nothing_refused(case: tuple[Head, Tree, Asked, dict[Item, int], Split]) -> None:
     head, _, found, refused, split = case
@@ -87,7 +87,7 @@ def test_what_is_kept_asks_for_nothing_refused(case: tuple[Head, Tree, Asked, di
     assert none <= set(found.items) - set(refused) or head.api_key == 3
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(splits())
 def test_a_completed_response_has_an_entry_for_all_that_was_asked(
     case: tuple[Head, Tree, Asked, dict[Item, int], Split],
@@ -124,7 +124,7 @@ def served_to(head: Head, tree: Tree) -> Tree:
     return answer
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_what_is_trimmed_names_nothing_refused(data: st.DataObject) -> None:
     key, version = data.draw(st.sampled_from(EVERY))
@@ -142,7 +142,7 @@ def test_what_is_trimmed_names_nothing_refused(data: st.DataObject) -> None:
     assert not [item for item in after if item != Item() and key not in (1, 78)]
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.binary(max_size=60))
 def test_any_bytes_are_split_or_malformed(data: st.DataObject, body: bytes) -> None:
     """Messages with some bytes replaced, and bytes of no meaning."""

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parsers.kafka import read_head
@@ -65,7 +65,6 @@ def test_what_is_not_plain_is_looked_at(version: int) -> None:
     assert repeated(fetch("orders"), 0, len(fetch("orders"))) is None
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_what_is_in_common_is_all_that_a_policy_asks_about(data: st.DataObject) -> None:
     version = data.draw(st.sampled_from(VERSIONS))

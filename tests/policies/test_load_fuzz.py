@@ -173,13 +173,13 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(PLACES), trees)
 def test_any_tree_in_any_place(path: tuple[Any, ...], tree: Any) -> None:
     taken(changed(path, tree))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=60))
 def test_any_text(text: str) -> None:
     try:

@@ -198,7 +198,7 @@ def agrees(decision: L4Decision, enforced: Said, candidate: Said) -> bool:
     return seen(decision.l7.enforced) == enforced and seen(decision.l7.candidate) == candidate
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(files(), st.sampled_from(PEERS))
 def test_tables_agree_with_a_plain_reading(policies: list[File], peer: Identity) -> None:
     found = Resolver(load_text("".join(file.text(number) for number, file in enumerate(policies)), "f"))
@@ -217,7 +217,7 @@ def test_tables_agree_with_a_plain_reading(policies: list[File], peer: Identity)
         assert agrees(decision, enforced, candidate), (protocol, port, decision, enforced, candidate)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(files())
 def test_equal_signatures_are_equal_tables(policies: list[File]) -> None:
     text = "".join(file.text(number) for number, file in enumerate(policies))
@@ -229,7 +229,7 @@ def test_equal_signatures_are_equal_tables(policies: list[File]) -> None:
         assert not same or tables[0] == tables[1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(files(), st.sampled_from(PEERS))
 def test_a_node_in_audit_mode_denies_nothing(policies: list[File], peer: Identity) -> None:
     text = "".join(file.text(number) for number, file in enumerate(policies))

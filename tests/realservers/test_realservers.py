@@ -121,7 +121,6 @@ def test_no_mutation_passes(farm: Farm) -> None:
 
 @settings(
     max_examples=12,
-    deadline=None,
     phases=[Phase.generate],  # shrinking would play for hours; the message of the failure has the one stream
     verbosity=Verbosity.quiet,
     derandomize=True,
