@@ -43,7 +43,7 @@ def main(host: str, port: int) -> None:
         for statement in TABLES:
             session.execute(statement)
         for table, rows, value in ((SMALL, ROWS, "v" * 100), (BULK, LARGE_ROWS, b"v" * LARGE)):
-            insert = session.prepare(f"INSERT INTO {KEYSPACE}.{table} (id, value) VALUES (?, ?)")  # noqa: S608
+            insert = session.prepare(f"INSERT INTO {KEYSPACE}.{table} (id, value) VALUES (?, ?)")
             for number in range(rows):
                 session.execute(insert, (number, value))
 

@@ -56,15 +56,15 @@ class Load(NamedTuple):
 
     def insert(self, number: int, stream: int) -> bytes:
         """That of a simple statement whose text is no other's."""
-        text = f"INSERT INTO {KEYSPACE}.{SMALL} (id, value) VALUES ({number % ROWS}, '{number:0100}')"  # noqa: S608
+        text = f"INSERT INTO {KEYSPACE}.{SMALL} (id, value) VALUES ({number % ROWS}, '{number:0100}')"
         return words.query(text, self.version, stream)
 
     def _framed(self, envelope: bytes) -> bytes:
         return words.segments(envelope) if self.version > 4 else envelope
 
 
-_SELECT = f"SELECT value FROM {KEYSPACE}.{SMALL} WHERE id = ?"  # noqa: S608
-_SELECT_LARGE = f"SELECT value FROM {KEYSPACE}.{BULK} WHERE id = ?"  # noqa: S608
+_SELECT = f"SELECT value FROM {KEYSPACE}.{SMALL} WHERE id = ?"
+_SELECT_LARGE = f"SELECT value FROM {KEYSPACE}.{BULK} WHERE id = ?"
 _ONE = Load("one", 4, 1, Kind.ROWS, _SELECT)
 _MANY = Load("many", 4, MANY, Kind.ROWS, _SELECT)
 _MANY5 = Load("many5", 5, MANY, Kind.ROWS, _SELECT)

@@ -52,16 +52,16 @@ def _same(version: int, stream: int, _: int) -> bytes:
 
 
 def _new(version: int, stream: int, number: int) -> bytes:
-    return words.query(f"SELECT value FROM tenant7.events WHERE id = {number}", version, stream)  # noqa: S608
+    return words.query(f"SELECT value FROM tenant7.events WHERE id = {number}", version, stream)
 
 
 def _insert(version: int, stream: int, number: int) -> bytes:
-    text = f"INSERT INTO tenant7.events (id, value) VALUES ({number}, '{'v' * 100}')"  # noqa: S608
+    text = f"INSERT INTO tenant7.events (id, value) VALUES ({number}, '{'v' * 100}')"
     return words.query(text, version, stream)
 
 
 def _batch(version: int, stream: int, number: int) -> bytes:
-    children = [_id(_SELECT), f"DELETE FROM tenant7.events WHERE id = {number}"]  # noqa: S608
+    children = [_id(_SELECT), f"DELETE FROM tenant7.events WHERE id = {number}"]
     return words.batch(*children, version=version, stream=stream)
 
 

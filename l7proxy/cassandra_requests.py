@@ -6,6 +6,7 @@ own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import Enum, auto
 
 from l7proxy.cassandra_known import CassandraKnown
@@ -45,7 +46,7 @@ class Step(Enum):
     WAIT = auto()
 
 
-class Requests(Responses):
+class Requests(Responses, ABC):
     """The half of a conversation that reads what the client says, up to whole messages."""
 
     __slots__ = ("_gather", "_large", "_quiet", "_rest", "_speaks", "_stream", "_waits", "head_pending")
@@ -66,13 +67,13 @@ class Requests(Responses):
         self._speaks = VERSIONS[-1]
         self.head_pending = False
 
+    @abstractmethod
     def _judge_message(self, head: Envelope, message: Message, now: float, output: Output) -> Step:
         """Decide on one. Raises Malformed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _at_once(self, opcode: int, stream: int, data: bytes, start: int, stop: int, now: float) -> bool:
         """Whether the statement in a body passes, and then it has. Raises Malformed."""
-        raise NotImplementedError
 
     # -- bytes ---------------------------------------------------------------------------------------------------
 
