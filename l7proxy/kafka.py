@@ -31,7 +31,7 @@ from parsers.kafka_denials import CLOSED, TOPIC
 from parsers.kafka_names import Asked, Item, asked
 from parsers.kafka_refusals import page, refuse
 from parsers.kafka_repeat import PRODUCE, repeated
-from parsers.kafka_responses import found, narrow, trim
+from parsers.kafka_responses import found, narrow, onward, trim
 from parsers.kafka_schema import REQUEST
 from policies.model import L7Protocol
 from policies.verdict import Verdict
@@ -223,8 +223,10 @@ class KafkaConversation(Requests):
         if not page["topics"]:
             self._due.append(Due(asks, head, now, response(head, {})))
             return
+        start = _begins_at(head, frame)
+        then = rewrites(head, lambda tree: self._trimmed(head, found(tree), start=start))
         output.add(Inject(Direction.REQUEST, request(head, frame.data, frame.start + 4, page)))
-        self._due.append(Due(asks, head, now, then=rewrites(head, lambda tree: self._trimmed(head, found(tree)))))
+        self._due.append(Due(asks, head, now, then=then))
 
     def _allow(
         self, head: Head, wants: Asked, asks: KafkaRequest, step: Step, frame: Frame, now: float, output: Output
@@ -233,7 +235,7 @@ class KafkaConversation(Requests):
             output.add(Record(asks, 0, now, now, KafkaCall(head.correlation_id, False)))
         else:
             then = self._then(head, wants, step, frame)
-            self._due.append(Due(asks, head, now, then=then, fetched=self._fetched(head, wants, step)))
+            self._due.append(Due(asks, head, now, then=then, fetched=self._fetched(head, wants, step, frame)))
             if head.api_key == PRODUCE:
                 self._remember(repeated, frame, head, asks)
         frame.goes(output)
@@ -249,10 +251,13 @@ class KafkaConversation(Requests):
         if head.api_key == API_VERSIONS:
             return rewrites(head, narrow)
         if wants.trims:
-            return rewrites(head, lambda tree: self._trimmed(head, tree))
+            start = _begins_at(head, frame)
+            return rewrites(head, lambda tree: self._trimmed(head, tree, start=start))
         return None
 
-    def _fetched(self, head: Head, wants: Asked, step: Step) -> Fetched | None:
+    def _fetched(self, head: Head, wants: Asked, step: Step, frame: Frame) -> Fetched | None:
+        if wants.trims and self.judge.audit_only:
+            return Fetched(self.judge, None, None, _begins_at(head, frame))
         if head.api_key not in (FETCH, SHARE_FETCH):
             return None
         topics = None if step.lost else step.outcome.topics | step.held
@@ -260,21 +265,29 @@ class KafkaConversation(Requests):
 
     def _judge_again(self, due: Due, fetched: Fetched) -> None:
         due.fetched, head = fetched._replace(judge=self.judge), due.head
-        assert head is not None  # noqa: S101 -- a fetch is a request, which has one
+        assert head is not None  # noqa: S101 -- it is a request's, which has one
         if fetched.topics is not None:
             items = tuple(Item(name, None, fetched.group) for name in sorted(fetched.topics))
             outcome = examine(head, items, False, self._names, self.judge) if items else None
             if outcome is None or not outcome.refused:
                 return
             due.request, due.code = outcome.request, TOPIC
-        due.then = both(rewrites(head, lambda tree: self._trimmed(head, tree, fetched.group)), due.then)
+        due.then = both(rewrites(head, lambda tree: self._trimmed(head, tree, fetched.group, fetched.start)), due.then)
 
     def _shaken(self) -> None:
         self._waits = False
 
-    def _trimmed(self, head: Head, tree: Tree, group: str | None = None) -> Tree:
-        """A response without what the rules in force now refuse; what it names is for this group, if it names none."""
-        return tree if self.judge.audit_only else trim(head, tree, lambda item: self._refuses(head, item, group))
+    def _trimmed(self, head: Head, tree: Tree, group: str | None = None, start: str = "") -> Tree:
+        """A response without what the rules in force now refuse; what it names is for this group, if it names none. A
+        page of topics was asked for from `start` on."""
+        if self.judge.audit_only:
+            return tree
+
+        def refuses(item: Item) -> bool:
+            return self._refuses(head, item, group)
+
+        trimmed = trim(head, tree, refuses)
+        return onward(trimmed, start, refuses) if head.api_key == PAGES else trimmed
 
     def _refuses(self, head: Head, item: Item, group: str | None = None) -> bool:
         name = self._names.of(item)
@@ -316,7 +329,15 @@ class KafkaConversation(Requests):
             return
         change = (lambda tree: self._trimmed(head, tree)) if wants.trims else None
         then = completes(head, split, change, step.seen)
-        self._due.append(Due(asks, head, now, code=code, then=then, fetched=self._fetched(head, wants, step)))
+        self._due.append(Due(asks, head, now, code=code, then=then, fetched=self._fetched(head, wants, step, frame)))
+
+
+def _begins_at(head: Head, frame: Frame) -> str:
+    """The topic from which on a page of all topics is asked for, or ""."""
+    if head.api_key != PAGES:
+        return ""
+    cursor = decode(head.api_key, head.version, REQUEST, frame.data, head.body, head.end)["cursor"]
+    return "" if cursor is None else str(cursor["topic_name"])
 
 
 def _told_so(asks: KafkaRequest, other: KafkaRequest) -> KafkaRequest:

@@ -54,12 +54,13 @@ class Then(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What a response to a fetch may bring: `topics` (None: it is not known which), for a share group's member those of
-    its `group`; `judge` has let it be asked for."""
+    """What a response may bring that another policy refuses: `topics` (None: it is not known which), for a share
+    group's member those of its `group`, in pages of all topics from `start` on; `judge` has let it be asked for."""
 
     judge: Judge
     topics: frozenset[str] | None
     group: str | None
+    start: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +124,7 @@ class Responses(ABC):
 
     @abstractmethod
     def _judge_again(self, due: Due, fetched: Fetched) -> None:
-        """The response to a fetch begins under another policy than the one that let it be asked for."""
+        """A response begins under another policy than the one that let it be asked for."""
 
     def _responses(self, data: bytes, end: bool, now: float) -> Sequence[Op]:
         if len(self._due) == 1 and not (self._ending or self._ended or self._carried or self._held or end):

@@ -149,6 +149,17 @@ def found(response: Tree) -> Tree:
     return {**response, "topics": [one for one in response["topics"] if not one["error_code"]]}
 
 
+def onward(response: Tree, start: str, refuses: Refuses) -> Tree:
+    """A page of topics, which were asked for from `start` on, whose cursor names none that is refused: the next page
+    begins behind the last topic of this one. (A server takes a cursor of all topics for a place between names, of which
+    ``-`` is the lowest character.)"""
+    cursor = response["next_cursor"]
+    if cursor is None or not refuses(Item(cursor["topic_name"])):
+        return response
+    last = max((one["name"] for one in response["topics"] if one["name"] is not None), default=start)
+    return {**response, "next_cursor": {"topic_name": f"{last}-", "partition_index": 0}}
+
+
 # -- which APIs there are ------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Fetches that were asked for under one policy and are answered under another."""
+"""Requests that were asked for under one policy and are answered under another."""
 
 from __future__ import annotations
 
@@ -179,3 +179,51 @@ def test_records_of_share_groups() -> None:
     # The rules may be about the group.
     judge = rig.talk.judge
     assert isinstance(judge, Teller) and {one.group for one in judge.judged} == {"g"}
+
+
+# -- lists -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("judge", "topics", "start", "cursor", "then"),
+    [
+        (Teller(), ["a"], None, "payments", "a-"),
+        (Teller(), ["a", "payments"], None, "payments", "a-"),
+        (Teller(), ["payments"], None, "payments", "-"),
+        (Teller(), ["payments"], "b", "payments", "b-"),
+        (Teller(), ["a"], None, "b", "b"),
+        (Teller(refused=["c"]), ["a", "b"], None, "payments", "b-"),
+        (Teller(refused=["c"]), ["payments"], "a", "payments", "a-"),
+        (Teller(audit_only=True), ["a", "payments"], None, "payments", "a-"),
+        (Teller(audit_only=True), ["payments"], "b", "payments", "b-"),
+        (Teller(audit_only=True), ["a", "payments"], None, None, None),
+    ],
+)
+def test_a_page_whose_cursor_is_refused_by_now(
+    judge: Teller, topics: list[str], start: str | None, cursor: str | None, then: str | None
+) -> None:
+    """The next one begins behind the last topic that this one shows."""
+    asked = None if start is None else {"topic_name": start, "partition_index": 3}
+    rig = Rig(judge).ask(ask("DescribeTopicPartitions", 0, {"response_partition_limit": 2, "cursor": asked}))
+    if not judge.audit_only:
+        rig.say(say("Metadata", 12, {"topics": [{"name": name} for name in ("payments", "a", "c", "b")]}))
+    at = None if cursor is None else {"topic_name": cursor, "partition_index": 7}
+    rows = [{"name": name} for name in topics]
+    flip(rig, "payments").say(say("DescribeTopicPartitions", 0, {"topics": rows, "next_cursor": at}))
+    (frame,) = rig.heard()
+    page = answer(frame, "DescribeTopicPartitions", 0)
+    assert [one["name"] for one in page["topics"]] == [name for name in topics if name != "payments"]
+    assert page["next_cursor"] == (then and {"topic_name": then, "partition_index": 7 if then == cursor else 0})
+    assert b"payments" not in frame
+
+
+def test_lists_that_were_asked_for_in_audit_mode() -> None:
+    topics = say("Metadata", 9, {"topics": [{"name": "orders"}, {"name": "secret-x"}]})
+    groups = say("ListGroups", 4, {"groups": [{"group_id": "g"}, {"group_id": "secret"}]}, 2)
+    asks = ask("Metadata", 9, {"topics": None}) + ask("ListGroups", 4, {}, 2)
+    audit = Rig(Teller(audit_only=True)).ask(asks).say(topics + groups)
+    assert audit.client == topics + groups
+    rig = flip(Rig(Teller(audit_only=True)).ask(asks)).say(topics + groups)
+    first, second = rig.heard()
+    assert [one["name"] for one in answer(first, "Metadata", 9)["topics"]] == ["orders"]
+    assert [one["group_id"] for one in answer(second, "ListGroups", 4, 2)["groups"]] == ["g"]

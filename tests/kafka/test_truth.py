@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from l7proxy.kafka import PAGES
 from parsers import kafka
 from parsers.facts import KafkaRequest, Request
 from parsers.kafka_codec import decode, encode
@@ -173,15 +175,21 @@ def test_we_refuse_as_a_broker_does_whatever_is_named_together() -> None:
         assert list(differences(some, serve)) == []
 
 
-@pytest.mark.privileged
-def test_pages_of_all_topics(kafka_acls: Broker) -> None:
-    """Page by page, and cursor by cursor, comes what a broker gives to somebody to whom it refuses the same."""
+@pytest.fixture(scope="module")
+def pages(kafka_acls: Broker) -> Broker:
+    """A broker with topics of which bob may see some."""
     names = [f"pages-{name}" for name in ("a", "secret", "secret-2", "secret-3", "t", "secret-4", "u")]
     kafka_acls.create(*names, partitions=2)
     kafka_acls.allow("bob", ACL_TOPIC, "pages-", prefix=True)
     kafka_acls.refuse("bob", ACL_TOPIC, "pages-secret")
+    return kafka_acls
+
+
+@pytest.mark.privileged
+def test_pages_of_all_topics(pages: Broker) -> None:
+    """Page by page, and cursor by cursor, comes what a broker gives to somebody to whom it refuses the same."""
     rig = Rig(Pages())
-    with kafka_acls.wire() as wire, kafka_acls.wire("bob") as strict:
+    with pages.wire() as wire, pages.wire("bob") as strict:
 
         def next_page(limit: int, cursor: dict[str, Any] | None) -> dict[str, Any]:
             """What both give."""
@@ -203,9 +211,45 @@ def test_pages_of_all_topics(kafka_acls: Broker) -> None:
                 page = next_page(limit, page["next_cursor"])
                 found += [row["name"] for row in page["topics"]]
             assert list(dict.fromkeys(found)) == ["pages-a", "pages-t", "pages-u"]
-        for start in ("pages-secret", "pages-r", "pages-t", "zzz", ""):
+        for start in ("pages-secret", "pages-r", "pages-t", "pages-a-", "-", "zzz", ""):
             next_page(2000, {"topic_name": start, "partition_index": 1})
     assert {verdict for verdict, *_ in rig.told} == {"FORWARDED"}
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("audit_only", [False, True])
+def test_pages_go_on_behind_what_a_new_policy_refuses(pages: Broker, audit_only: bool) -> None:
+    """The broker makes of a cursor what the proxy means by it, where every second page is answered under a policy that
+    it was not asked for under."""
+    rig = Rig()
+    with pages.wire() as wire:
+
+        def next_page(cursor: dict[str, Any] | None, limit: int, judge: Teller) -> dict[str, Any]:
+            """Asked for under `judge`."""
+            rig.talk.judge = judge
+            tree = {"topics": [], "response_partition_limit": limit, "cursor": cursor}
+            rig.ask(ask("DescribeTopicPartitions", 0, tree))
+            while frames := rig.frames(TO_SERVER):
+                for frame in frames:
+                    wire.put(frame)
+                    told = framed(wire.receive())
+                    if kafka.read_head(frame, 4, len(frame)).api_key == PAGES:
+                        rig.talk.judge = Pages()
+                    rig.say(told)
+            (told,) = rig.heard()
+            assert b"secret" not in told
+            return response_of(told, "DescribeTopicPartitions", 0)
+
+        for limit, turn in itertools.product((1, 2, 3, 2000), (0, 1)):
+            judges = itertools.islice(itertools.cycle((AllPages(audit_only=audit_only), Pages())), turn, 100)
+            cursor, found = None, []
+            for judge in judges:
+                page = next_page(cursor, limit, judge)
+                found += [row["name"] for row in page["topics"]]
+                cursor = page["next_cursor"]
+                if cursor is None:
+                    break
+            assert cursor is None and list(dict.fromkeys(found)) == ["pages-a", "pages-t", "pages-u"]
 
 
 class Pages(Teller):
@@ -215,6 +259,15 @@ class Pages(Teller):
         assert isinstance(request, KafkaRequest)
         name = request.topic
         allowed = name is None or (name.startswith("pages-") and not name.startswith("pages-secret"))
+        return L7Decision(Verdict.FORWARDED if allowed else Verdict.DROPPED, None, "")
+
+
+class AllPages(Teller):
+    """Allows all pages, and no other topics."""
+
+    def judge(self, request: Request) -> L7Decision:
+        assert isinstance(request, KafkaRequest)
+        allowed = self.audit_only or request.topic is None or request.topic.startswith("pages-")
         return L7Decision(Verdict.FORWARDED if allowed else Verdict.DROPPED, None, "")
 
 
