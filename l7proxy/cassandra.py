@@ -17,14 +17,15 @@ from functools import partial
 
 from l7proxy.cassandra_exchange import CACHED_TEXT, Outcome, Statements, Unprepared
 from l7proxy.cassandra_known import CassandraKnown, Reading, Views
-from l7proxy.cassandra_parts import Due, State, Then
+from l7proxy.cassandra_parts import Due, Then
 from l7proxy.cassandra_requests import Requests, Step
 from l7proxy.cql_judge import because, unread
+from l7proxy.frames import State
 from l7proxy.held import Server
 from l7proxy.http1_exchange import Judge, refusal_text
 from l7proxy.ops import Close, Direction, Inject, Op, Pass
 from l7proxy.output import Output
-from parsers.cassandra import Envelope, Malformed, Opcode, Reader
+from parsers.cassandra import Envelope, Opcode, Reader
 from parsers.cassandra_compression import SNAPPY
 from parsers.cassandra_requests import Batch, Execute, Message, Other, Prepare, Query, Startup, read_request
 from parsers.cassandra_responses import (
@@ -39,6 +40,7 @@ from parsers.cassandra_responses import (
     views_query,
 )
 from parsers.cassandra_segments import write_segments
+from parsers.malformed import Malformed
 from policies.model import L7Protocol
 
 _VIEWS_FOR = 30.0
@@ -97,8 +99,7 @@ class CassandraConversation(Requests):
         output = Output()
         output.take(Pass, position)
         self._requests(data, position, end, now, output)
-        if not self._carried and not self._ended:
-            self._release(output)
+        self._settle(now, output)
         return output.done()
 
     def upstream_failed(self, reason: str, now: float) -> Sequence[Op]:
@@ -110,38 +111,20 @@ class CassandraConversation(Requests):
                 due.request = because(due.request, f"upstream: {reason}")
         for record in self._records(now):
             output.add(record)
-        self._release(output)
+        self._release(now, output)
         if not self._ended:
             self._end(output, Close(f"upstream: {reason}"))
         return output.done()
 
     def head_timeout(self, now: float) -> Sequence[Op]:
-        """See `l7proxy.conversation.Conversation`. Later calls say nothing more."""
-        output = Output()
-        if self.head_pending:
-            self._stream = None
-            self._broken(Malformed(0, "the request did not come in time"), b"", now, output)
-            if self.judge.audit_only and not self._ended:
-                self._end(output, Close("the request did not come in time"))
-            elif not self._carried and not self._ended:
-                self._release(output)
-        return output.done()
-
-    def draining(self, now: float) -> Sequence[Op]:
         """See `l7proxy.conversation.Conversation`."""
-        output = Output()
-        if self._state is not State.UNREAD:
-            self._close_behind("the proxy is stopping")
-            self.head_pending = False
-            if not self._carried and not self._ended:
-                self._release(output)
-        return output.done()
+        self._stream = None
+        return super().head_timeout(now)
 
     def finish(self, now: float) -> Sequence[Op]:
         """See `l7proxy.conversation.Conversation`."""
-        self._forget()
         self._forget_response()
-        return self._records(now)
+        return super().finish(now)
 
     # -- messages ------------------------------------------------------------------------------------------------
 

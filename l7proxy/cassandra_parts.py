@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import IntEnum, auto
 from typing import TypeAlias
 
 from l7proxy.held import Frame, Pool
 from l7proxy.ops import CqlCall, CqlStatement, Record
-from parsers.cassandra import HEADER, Envelope, Malformed, Reader
+from parsers.cassandra import HEADER, Envelope, Reader
 from parsers.cassandra_segments import MOST
+from parsers.malformed import Malformed
 
 Then: TypeAlias = Callable[[int, int, Reader], None]
 """Told of an answer: its opcode, its error code (-1: it is no error), and a reader that stands at its message, or
 behind the code. Raises Malformed."""
-
-
-class State(IntEnum):
-    """Where the client's direction stands. FRAMES: it is read. UNREAD: nothing is understood any more, and nothing
-    enforced. DISCARD: nothing more is taken."""
-
-    FRAMES = auto()
-    UNREAD = auto()
-    DISCARD = auto()
 
 
 @dataclass(slots=True, eq=False)

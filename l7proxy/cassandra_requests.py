@@ -6,16 +6,17 @@ own.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from enum import Enum, auto
 
 from l7proxy.cassandra_known import CassandraKnown
-from l7proxy.cassandra_parts import Large, State, envelopes
-from l7proxy.cassandra_responses import SMALL, Responses
+from l7proxy.cassandra_parts import Large, envelopes
+from l7proxy.cassandra_responses import Responses
 from l7proxy.cql_judge import unread
+from l7proxy.frames import State
 from l7proxy.held import Frame, Gather
 from l7proxy.http1_exchange import Judge
-from l7proxy.ops import FOREVER, Abort, CqlCall, CqlStatement, Direction, Drop, Inject, Pass, Record, Wait
+from l7proxy.ops import CqlCall, CqlStatement, Direction, Inject, Record, Wait
 from l7proxy.output import Output
 from parsers.cassandra import (
     COMPRESSED,
@@ -23,8 +24,8 @@ from parsers.cassandra import (
     RESPONSE,
     VERSIONS,
     Envelope,
-    Malformed,
     Opcode,
+    Unsupported,
     read_plain_request,
     read_request_envelope,
 )
@@ -32,6 +33,7 @@ from parsers.cassandra_compression import unpack_body
 from parsers.cassandra_requests import Message, read_request
 from parsers.cassandra_responses import PROTOCOL, refusal, unsupported
 from parsers.cassandra_segments import SegmentHead, head_size, read_head, read_payload, write_segments
+from parsers.malformed import Malformed
 
 REQUEST = Direction.REQUEST
 _MOST_ANSWERS = 1000
@@ -46,15 +48,13 @@ class Step(Enum):
     WAIT = auto()
 
 
-class Requests(Responses, ABC):
+class Requests(Responses):
     """The half of a conversation that reads what the client says, up to whole messages."""
 
-    __slots__ = ("_gather", "_large", "_quiet", "_rest", "_speaks", "_stream", "_waits", "head_pending")
+    __slots__ = ("_large", "_quiet", "_rest", "_speaks", "_stream", "_waits")
 
     def __init__(self, judge: Judge, known: CassandraKnown) -> None:
         super().__init__(judge, known)
-        self._gather: Gather | None = None
-        """The envelope or segment that is held back until it is whole."""
         self._large: Large | None = None
         self._rest = b""
         """What has to wait of a segment, whose other messages have gone on."""
@@ -65,7 +65,6 @@ class Requests(Responses, ABC):
         self._stream: int | None = None
         """Where the request that is read would be answered, in the version that it `_speaks`."""
         self._speaks = VERSIONS[-1]
-        self.head_pending = False
 
     @abstractmethod
     def _judge_message(self, head: Envelope, message: Message, now: float, output: Output) -> Step:
@@ -111,76 +110,25 @@ class Requests(Responses, ABC):
             return 0
         return head.whole
 
-    def _requests(self, data: bytes, position: int, end: bool, now: float, output: Output) -> None:
-        """Go on behind the `position` bytes that pass."""
-        whole = position > 0
-        while not self._ended:
-            try:
-                self._stream = None
-                size = self._step(data, position, now, output)
-            except Malformed as error:
-                self._broken(error, data[position:], now, output)
-                size = 0
-            if size < 0:
-                break
-            position += size
-            whole = whole or self._gather is None
-        part = position < len(data) or self._gather is not None or self._large is not None
-        waits = bool(output.ops) and type(output.ops[-1]) is Wait
-        small = self._gather is None or self._gather.have < SMALL
-        reads = self._state is State.FRAMES
-        self.head_pending = part and not (whole or waits or self._large) and small and reads
-        if end and part and not waits and reads and not self._ended:
-            self._cut_short(len(data) - position, now, output)
-
     def _step(self, data: bytes, position: int, now: float, output: Output) -> int:
-        """Take what can be taken; how many bytes that was, or -1 if nothing more can be done now. Raises Malformed."""
-        left = len(data) - position
-        if self._state is not State.FRAMES:
-            if left > 0:
-                self._unasked(left, output)
-            return -1
+        self._stream = None
         if self._rest:
             rest, self._rest = self._rest, b""
             return 0 if self._envelopes(rest, None, now, output) else -1
         if self._large is not None and self._large.whole:
             return 0 if self._whole_large(self._large, now, output) else -1
-        if self._gather is not None and self._gather.whole:
-            return 0 if self._whole_gathered(self._gather, now, output) else -1
-        if left <= 0:
-            return -1
-        if self._gather is not None:
-            return self._gathered(self._gather, data, position, output)
+        return self._next(data, position, now, output)
+
+    def _frame(self, data: bytes, position: int, now: float, output: Output) -> int:
         if self._framed:
             return self._request_segment(data, position, now, output)
         return self._request_envelope(data, position, now, output)
 
-    def _unasked(self, size: int, output: Output) -> None:
-        """What comes where no request is read."""
-        if self._state is State.DISCARD:
-            output.take(Drop, FOREVER)
-        elif self.judge.audit_only:
-            output.take(Pass, size)
-        else:
-            self._end(output, Abort("a policy enforces now what this connection was not read for"))
-
-    def _gathered(self, gather: Gather, data: bytes, position: int, output: Output) -> int:
-        self._may_hold(gather.size)
-        size = gather.take(data, position)
-        output.take(Drop, size)
-        return size
-
-    def _whole_gathered(self, gather: Gather, now: float, output: Output) -> bool:
-        raw = gather.peek()
-        frame = Frame(raw, 0, len(raw), True)
+    def _whole_frame(self, frame: Frame, now: float, output: Output) -> bool:
         if self._framed:
-            done = self._whole_request_segment(frame, read_head(raw, 0, self._packed), now, output)
-        else:
-            done = self._whole(frame, self._read_head(raw, 0), now, output)
-        if done and self._gather is gather:
-            gather.release()
-            self._gather = None
-        return done
+            head = read_head(frame.data, frame.start, self._packed)
+            return self._whole_request_segment(frame, head, now, output)
+        return self._whole(frame, self._read_head(frame.data, frame.start), now, output)
 
     # -- envelopes -----------------------------------------------------------------------------------------------
 
@@ -195,9 +143,7 @@ class Requests(Responses, ABC):
         available = len(data) - position
         if data[position] not in VERSIONS:
             # Older versions have shorter headers: of those there may never be more.
-            raise Malformed(
-                position, f"version {data[position] & 0x7F} of the protocol", unsupported=data[position] < RESPONSE
-            )
+            raise Unsupported(position, data[position])
         if available < HEADER:
             return -1
         head = self._read_head(data, position)
@@ -224,7 +170,7 @@ class Requests(Responses, ABC):
         """Decide on what an envelope holds. Raises Malformed."""
         self._stream = head.stream
         if len(self._answers) > _MOST_ANSWERS and not self._carried:
-            self._release(output)
+            self._release(now, output)
         if self._has_to_wait(head):
             return Step.WAIT
         self._quiet = False
@@ -339,33 +285,22 @@ class Requests(Responses, ABC):
 
     # -- endings -------------------------------------------------------------------------------------------------
 
-    def _close_behind(self, reason: str) -> None:
-        """Take nothing more, and close once all is answered."""
-        self._ending, self._state = self._ending or reason, State.DISCARD
-        self._forget()
+    def _within(self) -> bool:
+        return self._large is not None
 
     def _forget(self) -> bytes:
-        """Let go of what is held; what was held."""
-        held = b""
-        if self._large is not None:
-            held, self._large = self._large.release(), None
-        if self._gather is not None:
-            held += self._gather.release()
-            self._gather = None
-        if self._rest:
-            held, self._rest = write_segments(self._rest, self._packed), b""
-        return held
+        large, rest, self._large, self._rest = self._large, self._rest, None, b""
+        held = (large.release() if large is not None else b"") + super()._forget()
+        return write_segments(rest, self._packed) if rest else held
 
-    def _broken(self, error: Malformed, left: bytes, now: float, output: Output) -> None:
-        """A request that ends its connection. Where nothing is enforced, all goes on unread."""
-        self.head_pending = False
+    def _malformed(self, error: Malformed, now: float, output: Output) -> None:
         request = unread(self.judge, error.text)
         output.add(self._record(request, now))
         if self.judge.audit_only:
-            self._go_on_unread(request, now, output)
+            self._go_on_unread(request.decision.reason, now, output)
             return
-        if error.unsupported and not self._open:
-            self._answers.append(unsupported(left[0] & ~RESPONSE))
+        if isinstance(error, Unsupported) and error.version < RESPONSE and not self._open:
+            self._answers.append(unsupported(error.version))
         elif self._stream is not None and self._stream >= 0 and self._stream not in self._due:
             self._answers.append(refusal(self._speaks, self._stream, PROTOCOL, request.decision.reason))
         self._close_behind(request.decision.reason)
@@ -375,21 +310,6 @@ class Requests(Responses, ABC):
         stream = -1 if self._stream is None else self._stream
         return Record(request, code, now, now, CqlCall(stream, consistency, False))
 
-    def _go_on_unread(self, request: CqlStatement, now: float, output: Output) -> None:
-        if self._halfway():
-            self._end(output, Abort(request.decision.reason))
-            return
-        self._state = State.UNREAD
-        for record in self._records(now):
-            output.add(record)
-        if held := self._forget():
-            output.add(Inject(REQUEST, held))
-
-    def _cut_short(self, size: int, now: float, output: Output) -> None:
-        """The client has ended within a request."""
+    def _unfinished(self, now: float) -> Record:
         self._stream = None
-        self._forget()
-        self._state = State.DISCARD
-        output.add(self._record(unread(self.judge, "the client ended the connection within a request"), now))
-        if size > 0:
-            output.take(Drop, size)
+        return self._record(unread(self.judge, "the client ended the connection within a request"), now)

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from l7proxy.cassandra_parts import Due, Large, State, envelopes
+from l7proxy.cassandra_parts import Due, Large, envelopes
 from l7proxy.cassandra_shared import Shared
 from l7proxy.cql_judge import because, unread
+from l7proxy.frames import SMALL, State
 from l7proxy.held import Frame, Gather
-from l7proxy.ops import Abort, Close, CqlCall, Direction, Drop, Inject, Need, Op, Pass, Record
+from l7proxy.ops import Abort, Close, CqlCall, Direction, Inject, Need, Op, Pass, Record
 from l7proxy.output import Output
-from parsers.cassandra import COMPRESSED, HEADER, Envelope, Malformed, Opcode, Reader, read_response_envelope
+from parsers.cassandra import COMPRESSED, HEADER, Envelope, Opcode, Reader, read_response_envelope
 from parsers.cassandra_compression import unpack_body
 from parsers.cassandra_responses import message
 from parsers.cassandra_segments import SegmentHead, head_size, read_head, read_payload, write_segments
+from parsers.malformed import Malformed
 
 RESPONSE = Direction.RESPONSE
-SMALL = 65_536
-"""Bytes of a message or segment that is held in any case."""
 _ERROR = 65_536
 """Bytes of an error that is read; a longer one passes, and its code is not told."""
 
@@ -42,31 +42,9 @@ class Responses(Shared):
         output = Output()
         output.ops = records
         output.take(Pass, position)
-        if self._carried and not end:
-            self._carried = False
-        try:
-            while not (self._carried or self._ended):
-                self._release(output)
-                if position >= len(data) or self._ended:
-                    break
-                size = self._take_response(data, position, now, output)
-                if not size:
-                    break
-                position += size
-                self._carried = position > len(data)
-        except Malformed as error:
-            self._bad_response(error.text, len(data) - output.taken, now, output)
-        if end and not self._ended and self._state is not State.UNREAD:
-            self._end(output, Close("the server has ended the connection"))
-        return output.done()
+        return self._responses_from(data, end, now, output)
 
-    def _end(self, output: Output, op: Close | Abort) -> None:
-        """Nothing is said behind this."""
-        self._ended = True
-        output.add(op)
-
-    def _release(self, output: Output) -> None:
-        """Send our own answers, and end if nothing is due behind them."""
+    def _release(self, now: float, output: Output) -> None:
         if self._left:
             return
         if self._answers:
@@ -76,23 +54,12 @@ class Responses(Shared):
         if self._ending and not self._due and self._state is State.DISCARD and not self._ended:
             self._end(output, Close(self._ending))
 
-    def _take_response(self, data: bytes, position: int, now: float, output: Output) -> int:
-        """Take what begins here; how many bytes that was, or 0 if nothing more can be done now. Raises Malformed."""
-        if self._state is State.UNREAD:
-            return self._unread(data, position, output)
+    def _response(self, data: bytes, position: int, now: float, output: Output) -> int:
         if self._held is not None:
             return self._gathered_response(self._held, data, position, now, output)
         if self._framed:
             return self._segment(data, position, now, output)
         return self._envelope(data, position, now, output)
-
-    def _unread(self, data: bytes, position: int, output: Output) -> int:
-        """What is not read any more, by pieces, so that a new policy can end it."""
-        if not self.judge.audit_only:
-            self._end(output, Abort("a policy enforces now what this connection was not read for"))
-            return 0
-        output.take(Pass, len(data) - position)
-        return len(data) - position
 
     def _hold(self, size: int, data: bytes, position: int, now: float, output: Output) -> int:
         """Hold back what begins here until `size` bytes are there."""
@@ -108,10 +75,11 @@ class Responses(Shared):
         if size > SMALL and self._known.held > self.judge.cassandra.max_held_together:
             raise Malformed(0, "the worker's connections hold more than cassandra.max_held_together")
 
+    def _may_take(self, gather: Gather, available: int) -> None:
+        self._may_hold(gather.size)
+
     def _gathered_response(self, held: Gather, data: bytes, position: int, now: float, output: Output) -> int:
-        self._may_hold(held.size)
-        size = held.take(data, position)
-        output.take(Drop, size)
+        size = self._take(held, data, position, output)
         if held.whole:
             whole = held.peek()
             frame = Frame(whole, 0, len(whole), True)
@@ -121,11 +89,6 @@ class Responses(Shared):
                 self._whole_envelope(read_response_envelope(whole, 0), frame, now, output)
             self._let_go()
         return size
-
-    def _let_go(self) -> bytes:
-        """Of what was held until it was whole; what that was."""
-        held, self._held = self._held, None
-        return held.release() if held is not None else b""
 
     # -- envelopes -----------------------------------------------------------------------------------------------
 
@@ -289,8 +252,8 @@ class Responses(Shared):
 
     # -- endings -------------------------------------------------------------------------------------------------
 
-    def _bad_response(self, reason: str, size: int, now: float, output: Output) -> None:
-        """What the server says cannot be understood. Where nothing is enforced it passes, unless part of it is held."""
+    def _bad_response(self, error: Malformed, size: int, now: float, output: Output) -> None:
+        reason = error.text
         told = [due for due in self._due.values() if due.request is not None]
         for due in told:
             assert due.request is not None  # noqa: S101 -- seen just now
@@ -309,7 +272,6 @@ class Responses(Shared):
             output.take(Pass, size)
 
     def _halfway(self) -> bool:
-        """Whether one end waits for more, or for less, than the other has said."""
         return bool(self._answers or any(due.own for due in self._due.values()))
 
     def _forget_response(self) -> bytes:
@@ -318,7 +280,6 @@ class Responses(Shared):
         return (large.release() if large is not None else b"") + self._let_go()
 
     def _records(self, now: float) -> list[Record]:
-        """Of everything that is due, which gets no answer any more."""
         made = [due.record(stream, now, -1, False) for stream, due in self._due.items()]
         self._due.clear()
         self._leaning = 0

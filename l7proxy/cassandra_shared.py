@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 from l7proxy.cassandra_known import CassandraKnown
-from l7proxy.cassandra_parts import Due, Large, State
-from l7proxy.held import Gather
+from l7proxy.cassandra_parts import Due, Large
+from l7proxy.frames import Frames, State
 from l7proxy.http1_exchange import Judge
 from l7proxy.ops import CqlCall, CqlStatement, Op, Record
-from parsers.cassandra import HEADER, Malformed, read_result
+from parsers.cassandra import HEADER, read_result
 from parsers.cassandra_segments import head_size, read_head, read_payload
+from parsers.malformed import Malformed
 
 
-class Shared:
+class Shared(Frames):
     """What both halves of a conversation know, and the hot path of answers."""
 
     __slots__ = (
         "_answers",
-        "_carried",
         "_compression",
         "_due",
-        "_ended",
-        "_ending",
         "_framed",
-        "_held",
         "_known",
         "_large_response",
         "_leaning",
         "_left",
         "_open",
         "_ready",
-        "_state",
         "_version",
-        "judge",
     )
 
     def __init__(self, judge: Judge, known: CassandraKnown) -> None:
-        self.judge = judge
+        super().__init__(judge)
         self._known = known
         self._due: dict[int, Due] = {}
         """By stream."""
@@ -43,23 +38,14 @@ class Shared:
         """Of these, how many depend on the session's keyspace."""
         self._answers: list[bytes] = []
         """Our own, which wait until the server is not in the midst of one."""
-        self._state = State.FRAMES
         self._version = 0
         """That of STARTUP."""
         self._compression = ""
         self._framed = self._open = self._ready = False
         """Whether there are segments, whether STARTUP was answered, and whether the client was let in."""
-        self._carried = False
-        """The relay has been given a count of the server's bytes that it has not yet met."""
         self._left = 0
         """Bytes of a large message that its next segments have, and that pass unread."""
-        self._held: Gather | None = None
-        """The envelope or segment that is held back until it is whole."""
         self._large_response: Large | None = None
-        self._ending = ""
-        """Why the connection closes once nothing is due."""
-        self._ended = False
-        """It was said that it closes."""
 
     @property
     def _packed(self) -> bool:

@@ -14,25 +14,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from l7proxy.frames import State
 from l7proxy.held import Frame, Server
 from l7proxy.http1_exchange import Judge
 from l7proxy.kafka_changes import both, completes, learns, lists, question, rewrites, watches
 from l7proxy.kafka_exchange import Names, because, examine, judge_item, unread
 from l7proxy.kafka_known import KafkaKnown
 from l7proxy.kafka_requests import Requests
-from l7proxy.kafka_responses import Due, Fetched, State, Then
+from l7proxy.kafka_responses import Due, Fetched, Then
 from l7proxy.kafka_sasl import HANDSHAKE
 from l7proxy.kafka_sessions import FETCH, SHARE_FETCH, Sessions, Step
 from l7proxy.ops import Close, Direction, Inject, KafkaCall, KafkaRequest, Op, Record
 from l7proxy.output import Output
 from parsers.kafka import API_VERSIONS, Head, read_head, request, response, unsupported_version
-from parsers.kafka_codec import Malformed, Tree, decode
+from parsers.kafka_codec import Tree, decode
 from parsers.kafka_denials import CLOSED, TOPIC
 from parsers.kafka_names import Asked, Item, asked
 from parsers.kafka_refusals import page, refuse
 from parsers.kafka_repeat import PRODUCE, repeated
 from parsers.kafka_responses import found, narrow, onward, trim
 from parsers.kafka_schema import REQUEST
+from parsers.malformed import Malformed
 from policies.model import L7Protocol
 from policies.verdict import Verdict
 
@@ -77,9 +79,8 @@ class KafkaConversation(Requests):
         if not end and (done := self._again(data, now)) is not None:
             return done
         output = Output()
-        self._requests(data, end, now, output)
-        if not self._carried:
-            self._release(now, output)
+        self._requests(data, 0, end, now, output)
+        self._settle(now, output)
         return output.done()
 
     def upstream_failed(self, reason: str, now: float) -> Sequence[Op]:
@@ -92,37 +93,6 @@ class KafkaConversation(Requests):
             output.add(record)
         self._end(output, Close(f"upstream: {reason}"))
         return output.done()
-
-    def head_timeout(self, now: float) -> Sequence[Op]:
-        """See `l7proxy.conversation.Conversation`. Later calls say nothing more."""
-        output = Output()
-        if self.head_pending:
-            self._broken(unread("the request did not come in time", self.judge), None, now, output)
-            if self.judge.audit_only and not self._ended:
-                self._end(output, Close("the request did not come in time"))
-            elif not self._carried:
-                self._release(now, output)
-        return output.done()
-
-    def draining(self, now: float) -> Sequence[Op]:
-        """See `l7proxy.conversation.Conversation`."""
-        output = Output()
-        if self._state is not State.UNREAD:
-            self._ending = self._ending or "the proxy is stopping"
-            if self._state is State.FRAMES:
-                self._close_behind(self._ending)
-            self.head_pending = False
-            if not self._carried:
-                self._release(now, output)
-        return output.done()
-
-    def finish(self, now: float) -> Sequence[Op]:
-        """See `l7proxy.conversation.Conversation`."""
-        self._forget()
-        if self._held is not None:
-            self._held.release()
-            self._held = None
-        return self._records(now)
 
     # -- requests ------------------------------------------------------------------------------------------------
 

@@ -9,10 +9,11 @@ from functools import cache
 from l7proxy.kafka_responses import ALL, Then
 from l7proxy.kafka_sessions import FETCH, Seen
 from parsers.kafka import Head, answered, flexible, read_response, response
-from parsers.kafka_codec import Malformed, Tree, decode, encode, put_varint, varint, wanted
+from parsers.kafka_codec import Tree, decode, encode, put_varint, varint, wanted
 from parsers.kafka_refusals import Split
 from parsers.kafka_responses import complete
 from parsers.kafka_schema import REQUEST, RESPONSE
+from parsers.malformed import Malformed
 
 Change = Callable[[Tree], Tree]
 METADATA, METADATA_VERSION = 3, 12

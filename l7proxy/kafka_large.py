@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from l7proxy.kafka_responses import Due
 from l7proxy.ops import Drop, Pass
 from parsers.kafka import Head, read_head, response
-from parsers.kafka_codec import Malformed
 from parsers.kafka_names import Item
 from parsers.kafka_produce import ProduceScan
 from parsers.kafka_refusals import refuse
+from parsers.malformed import Malformed
 
 LARGE_FROM = 65_536
 """Bytes of a request from which on it may be one; what it begins with fits into them."""

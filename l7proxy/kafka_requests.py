@@ -7,19 +7,20 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from l7proxy.frames import State
 from l7proxy.held import Frame, Gather, remember
 from l7proxy.http1_exchange import Judge
 from l7proxy.kafka_exchange import Names, because, examine, unread
 from l7proxy.kafka_known import KafkaKnown
 from l7proxy.kafka_large import LARGE_FROM, Large, begin
-from l7proxy.kafka_responses import Due, Responses, State
+from l7proxy.kafka_responses import Due, Responses
 from l7proxy.kafka_sasl import Sasl
-from l7proxy.ops import FOREVER, Abort, Direction, Drop, Inject, KafkaCall, KafkaRequest, Op, Pass, Record, Wait
+from l7proxy.ops import Drop, KafkaCall, KafkaRequest, Op, Pass, Record, Wait
 from l7proxy.output import Output
 from parsers.kafka import Head
-from parsers.kafka_codec import Malformed
 from parsers.kafka_names import Item
 from parsers.kafka_repeat import PRODUCE, begins, repeated
+from parsers.malformed import Malformed
 from policies.verdict import Verdict
 
 _LENGTH = struct.Struct(">i")
@@ -37,18 +38,15 @@ class Allowed(NamedTuple):
 class Requests(Responses):
     """The half of a conversation that reads what the client says, up to whole requests."""
 
-    __slots__ = ("_gather", "_large", "_names", "_sasl", "_waits", "head_pending")
+    __slots__ = ("_large", "_names", "_sasl", "_waits")
 
     def __init__(self, judge: Judge, known: KafkaKnown, names: Names) -> None:
         super().__init__(judge, known)
         self._names = names
         self._sasl = Sasl()
-        self._gather: Gather | None = None
-        """The request that is held back until it is whole, and has not to wait for what the server says."""
         self._waits = False
         """The server's next words decide how the next request is read."""
         self._large: Large | None = None
-        self.head_pending = False
 
     @abstractmethod
     def _request(self, frame: Frame, now: float, output: Output) -> bool:
@@ -60,57 +58,17 @@ class Requests(Responses):
 
     # -- frames --------------------------------------------------------------------------------------------------
 
-    def _requests(self, data: bytes, end: bool, now: float, output: Output) -> None:
-        position, whole = 0, False
-        while not self._ended:
-            try:
-                size = self._step(data, position, now, output)
-            except Malformed as error:
-                self._broken(unread(str(error), self.judge), None, now, output)
-                size = 0
-            if size < 0:
-                break
-            position += size
-            whole = whole or self._gather is None
-        part = position < len(data) or self._gather is not None or self._large is not None
-        waits = bool(output.ops) and type(output.ops[-1]) is Wait
-        # Where requests come one close behind the other, most reads end within one.
-        small = self._gather is None or self._gather.have < LARGE_FROM
-        self.head_pending = part and not (whole or waits or self._large) and small and self._state is State.FRAMES
-        if end and part and not waits and self._state in (State.FRAMES, State.LARGE):
-            self._cut_short(len(data) - position, now, output)
-
     def _step(self, data: bytes, position: int, now: float, output: Output) -> int:
-        """Take what can be taken; how many bytes that was, or -1 if nothing more can be done now."""
-        left = len(data) - position
-        if self._state is State.LARGE:
-            return self._go_on(data, position, now, output) if left > 0 else -1
-        if self._state is State.FRAMES and self._ending:
-            self._close_behind(self._ending)
-        if self._state is not State.FRAMES:
-            if left > 0:
-                self._unasked(left, output)
-            return -1
-        if self._waits:
-            if left > 0 or self._gather is not None:
-                output.add(Wait())
-            return -1
-        if self._gather is not None and self._gather.whole:
-            return self._whole_gathered(self._gather, now, output)
-        if left <= 0:
-            return -1
-        if self._gather is not None:
-            return self._gathered_request(self._gather, data, position, now, output)
-        return self._frame(data, position, now, output)
-
-    def _unasked(self, size: int, output: Output) -> None:
-        """What comes where no request is read."""
-        if self._state is State.DISCARD:
-            output.take(Drop, FOREVER)
-        elif self.judge.audit_only:
-            output.take(Pass, size)
-        else:
-            self._end(output, Abort("a policy enforces now what this connection was not read for"))
+        if self._state is State.FRAMES:
+            if self._ending:
+                self._close_behind(self._ending)
+            elif self._waits:
+                if position < len(data) or self._gather is not None:
+                    output.add(Wait())
+                return -1
+        elif self._state is State.LARGE:
+            return self._go_on(data, position, now, output) if position < len(data) else -1
+        return self._next(data, position, now, output)
 
     def _frame(self, data: bytes, position: int, now: float, output: Output) -> int:
         options, available = self.judge.kafka, len(data) - position
@@ -123,10 +81,8 @@ class Requests(Responses):
         if not (0 < size <= options.max_request or (size == 0 and self._sasl.raw)):
             raise Malformed(0, f"a request of {size} bytes")
         if available >= 4 + size:
-            if self._whole_frame(Frame(data, position, position + 4 + size, False), now, output):
-                return 4 + size
-            output.add(Wait())
-            return -1
+            frame = Frame(data, position, position + 4 + size, False)
+            return 4 + size if self._whole_frame(frame, now, output) else -1
         if size > LARGE_FROM and not self._sasl.raw:
             return self._begin(data, position, 4 + size, now, output)
         self._gather = Gather(4 + size, self._known)
@@ -147,6 +103,7 @@ class Requests(Responses):
             frame.goes(output)
             return True
         if not self._request(frame, now, output):
+            output.add(Wait())
             return False
         self._names.forget()
         return True
@@ -186,20 +143,6 @@ class Requests(Responses):
         if common is not None and request.decision.verdict is Verdict.FORWARDED:
             allowed = Allowed(request, head.version, head.client_id, head.body - frame.start)
             remember(self.judge, (self._names.server, common), allowed)
-
-    def _gathered_request(self, gather: Gather, data: bytes, position: int, now: float, output: Output) -> int:
-        if gather.exceeds(len(data) - position, self.judge.kafka.max_held_together):
-            raise Malformed(0, "the worker's connections hold more than kafka.max_held_together")
-        size = gather.take(data, position)
-        output.take(Drop, size)
-        return size
-
-    def _whole_gathered(self, gather: Gather, now: float, output: Output) -> int:
-        frame = gather.peek()
-        if self._whole_frame(Frame(frame, 0, len(frame), True), now, output) and self._gather is gather:
-            gather.release()
-            self._gather = None
-        return 0
 
     # -- large ones ----------------------------------------------------------------------------------------------
 
@@ -288,45 +231,33 @@ class Requests(Responses):
 
     # -- endings -------------------------------------------------------------------------------------------------
 
-    def _close_behind(self, reason: str) -> None:
-        """Take nothing more, and close once all is answered."""
-        self._ending, self._state = self._ending or reason, State.DISCARD
-        self._forget()
+    def _within(self) -> bool:
+        return self._large is not None
+
+    def _halfway(self) -> bool:
+        return self._held is not None or self._waits or any(one.answer is not None for one in self._due)
 
     def _forget(self) -> bytes:
-        """Let go of a request that is held, or on its way; what was held."""
-        held = b""
-        if self._gather is not None:
-            held, self._gather = self._gather.release(), None
         if self._large is not None and self._due and self._due[-1] is self._large.due:
             self._due.pop()
         self._large = None
-        return held
+        return super()._forget()
+
+    def _malformed(self, error: Malformed, now: float, output: Output) -> None:
+        self._broken(unread(str(error), self.judge), None, now, output)
 
     def _broken(self, request: KafkaRequest, head: Head | None, now: float, output: Output) -> None:
         """A request that ends its connection. Where nothing is enforced, all goes on unread."""
-        self.head_pending = False
-        if not self.judge.audit_only:
-            self._close_behind(request.decision.reason)
-            self._due.append(Due(request, head, now, b""))
+        if self.judge.audit_only:
+            number = head.correlation_id if head is not None else 0
+            output.add(Record(request, 0, now, now, KafkaCall(number, False)))
+            self._go_on_unread(request.decision.reason, now, output)
             return
-        if self._held is not None or self._waits or any(one.answer is not None for one in self._due):
-            self._end(output, Abort(request.decision.reason))
-            return
-        self._state = State.UNREAD
-        for record in self._records(now):
-            output.add(record)
-        output.add(Record(request, 0, now, now, KafkaCall(head.correlation_id if head is not None else 0, False)))
-        if held := self._forget():
-            output.add(Inject(Direction.REQUEST, held))
+        self._close_behind(request.decision.reason)
+        self._due.append(Due(request, head, now, b""))
 
-    def _cut_short(self, size: int, now: float, output: Output) -> None:
-        """The client has ended within a request."""
+    def _unfinished(self, now: float) -> Record:
         request = unread("the client ended the connection within a request", self.judge)
         if self._large is not None and self._large.due is not None:
             request = because(self._large.due.request or request, "the client ended the connection within it")
-        self._forget()
-        self._state = State.DISCARD
-        output.add(Record(request, 0, now, now, KafkaCall(0, False)))
-        if size > 0:
-            output.take(Drop, size)
+        return Record(request, 0, now, now, KafkaCall(0, False))

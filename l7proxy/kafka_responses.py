@@ -7,14 +7,14 @@ id, which clients choose and repeat, must be the same. Most responses pass by co
 from __future__ import annotations
 
 import struct
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum, auto
 from functools import cache
 from typing import NamedTuple
 
+from l7proxy.frames import Frames, State
 from l7proxy.held import Gather
 from l7proxy.http1_exchange import Judge
 from l7proxy.kafka_exchange import because
@@ -22,8 +22,8 @@ from l7proxy.kafka_known import KafkaKnown
 from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, KafkaCall, KafkaRequest, Need, Op, Pass, Record
 from l7proxy.output import Output
 from parsers.kafka import Head, flexible
-from parsers.kafka_codec import Malformed
 from parsers.kafka_schema import RESPONSE, message
+from parsers.malformed import Malformed
 
 ALL = FOREVER
 """A response is wanted as a whole."""
@@ -31,16 +31,6 @@ _LENGTH = struct.Struct(">i")
 _START = struct.Struct(">ii")
 _ERROR = struct.Struct(">h")
 _SIZES = {"int8": 1, "bool": 1, "int16": 2, "uint16": 2, "int32": 4, "int64": 8, "float64": 8, "uuid": 16}
-
-
-class State(IntEnum):
-    """Where the client's direction stands. FRAMES: at or in a request. LARGE: in a request to Produce that goes on as
-    it comes. UNREAD: nothing is understood any more, and nothing enforced. DISCARD: nothing more is taken."""
-
-    FRAMES = auto()
-    LARGE = auto()
-    UNREAD = auto()
-    DISCARD = auto()
 
 
 class Then(NamedTuple):
@@ -102,25 +92,16 @@ def _error_place(key: int, version: int) -> int:
     return 0
 
 
-class Responses(ABC):
+class Responses(Frames):
     """The half of a conversation that reads what the server says; it holds what both halves share."""
 
-    __slots__ = ("_carried", "_due", "_ended", "_ending", "_held", "_known", "_state", "judge")
+    __slots__ = ("_due", "_known")
 
     def __init__(self, judge: Judge, known: KafkaKnown) -> None:
-        self.judge = judge
+        super().__init__(judge)
         self._known = known
         self._due: deque[Due] = deque()
         """Requests without an answer, oldest first."""
-        self._state = State.FRAMES
-        self._carried = False
-        """The relay has been given a count of the server's bytes that it has not yet met."""
-        self._held: Gather | None = None
-        """The response that is held back until it is whole."""
-        self._ending = ""
-        """Why the connection closes once nothing is due."""
-        self._ended = False
-        """It was said that it closes."""
 
     @abstractmethod
     def _judge_again(self, due: Due, fetched: Fetched) -> None:
@@ -131,28 +112,7 @@ class Responses(ABC):
             done = self._only(self._due[0], data, now)
             if done is not None:
                 return done
-        output = Output()
-        if self._carried and not end:
-            self._carried = False
-        position = 0
-        try:
-            while not (self._carried or self._ended):
-                self._release(now, output)
-                if position >= len(data) or self._ended:
-                    break
-                if self._state is State.UNREAD:
-                    size = self._unread(data, position, output)
-                else:
-                    size = self._response(data, position, now, output)
-                if not size:
-                    break
-                position += size
-                self._carried = position > len(data)
-        except Malformed as error:
-            self._bad_response(str(error), len(data) - position, now, output)
-        if end and not self._ended and self._state is not State.UNREAD:
-            self._end(output, Close("the server has ended the connection"))
-        return output.done()
+        return self._responses_from(data, end, now, Output())
 
     def _only(self, due: Due, data: bytes, now: float) -> Sequence[Op] | None:
         """The hot path: the one response that is due, whole and to be passed on."""
@@ -167,23 +127,9 @@ class Responses(ABC):
         call = KafkaCall(head.correlation_id, True)
         return (Record(due.request, self._code(due, data, 0), due.started, now, call), Pass(len(data)))
 
-    def _end(self, output: Output, op: Close | Abort) -> None:
-        """Nothing is said behind this."""
-        self._ended = True
-        output.add(op)
-
-    def _unread(self, data: bytes, position: int, output: Output) -> int:
-        """What is not read any more, by pieces, so that a new policy can end it."""
-        if not self.judge.audit_only:
-            self._end(output, Abort("a policy enforces now what this connection was not read for"))
-            return 0
-        output.take(Pass, len(data) - position)
-        return len(data) - position
-
     def _response(self, data: bytes, position: int, now: float, output: Output) -> int:
-        """Take one response; how many bytes that was, or 0 if nothing more can be done now. Raises Malformed."""
         if self._held is not None:
-            return self._gathered(self._held, data, position, now, output)
+            return self._gathered_response(self._held, data, position, now, output)
         if not self._due:
             raise Malformed(0, "the server says what nobody asked for")
         due, available = self._due[0], len(data) - position
@@ -202,7 +148,7 @@ class Responses(ABC):
             if size > self.judge.kafka.max_held:
                 raise Malformed(0, f"a response of {size} bytes, more than kafka.max_held, has to be read")
             self._held = Gather(size, self._known)
-            return self._gathered(self._held, data, position, now, output)
+            return self._gathered_response(self._held, data, position, now, output)
         self._answered(due, data, position, position + size, now, output, taken=False)
         return size
 
@@ -220,16 +166,17 @@ class Responses(ABC):
             raise Malformed(0, f"a response to {correlation} where {due.head.correlation_id} is due")
         return 4 + int(size)
 
-    def _gathered(self, held: Gather, data: bytes, position: int, now: float, output: Output) -> int:
-        if held.exceeds(len(data) - position, self.judge.kafka.max_held_together):
-            raise Malformed(0, "the worker's connections hold more than kafka.max_held_together")
-        size = held.take(data, position)
-        output.take(Drop, size)
+    def _gathered_response(self, held: Gather, data: bytes, position: int, now: float, output: Output) -> int:
+        size = self._take(held, data, position, output)
         if held.whole:
             frame = held.release()
             self._answered(self._due[0], frame, 0, len(frame), now, output, taken=True)
             self._held = None
         return size
+
+    def _may_take(self, gather: Gather, available: int) -> None:
+        if gather.exceeds(available, self.judge.kafka.max_held_together):
+            raise Malformed(0, "the worker's connections hold more than kafka.max_held_together")
 
     def _answered(
         self, due: Due, data: bytes, start: int, stop: int, now: float, output: Output, *, taken: bool
@@ -268,9 +215,8 @@ class Responses(ABC):
             return due.code
         return int(_ERROR.unpack_from(data, start + place)[0]) or due.code
 
-    def _bad_response(self, reason: str, size: int, now: float, output: Output) -> None:
-        """What the server says cannot be understood. Where nothing is enforced it passes, unless part of it is held."""
-        due = self._due[0] if self._due else None
+    def _bad_response(self, error: Malformed, size: int, now: float, output: Output) -> None:
+        due, reason = self._due[0] if self._due else None, str(error)
         if due is not None and due.request is not None:
             due.request = because(due.request, reason)
         ours = any(one.answer is not None or one.request is None for one in self._due)
@@ -283,7 +229,6 @@ class Responses(ABC):
         output.take(Pass, size)
 
     def _release(self, now: float, output: Output) -> None:
-        """Send the answers of our own whose turn has come, and end if nothing is due behind them."""
         while self._due and self._due[0].answer is not None:
             due = self._due.popleft()
             assert due.answer is not None  # noqa: S101 -- seen just now
@@ -296,7 +241,6 @@ class Responses(ABC):
             self._end(output, Close(self._ending))
 
     def _records(self, now: float) -> list[Record]:
-        """Of everything that is due, which gets no answer any more."""
         made = [due.record(now, due.code, False) for due in self._due]
         self._due.clear()
         return [record for record in made if record is not None]

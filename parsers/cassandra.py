@@ -11,6 +11,8 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
+from parsers.malformed import Malformed
+
 VERSIONS = (3, 4, 5)
 """Versions of the protocol that are spoken here."""
 HEADER = 9
@@ -58,13 +60,12 @@ REQUESTS = frozenset(
 RESPONSES = frozenset(Opcode) - REQUESTS
 
 
-class Malformed(Exception):
-    """Bytes that are no such message; `offset` from the beginning of what was given to read, `text` says what is wrong.
-    `unsupported`: it is only the version that is not spoken here."""
+class Unsupported(Malformed):
+    """The first byte of a message is a `version` that is not spoken here, or not on this connection."""
 
-    def __init__(self, offset: int, text: str, *, unsupported: bool = False) -> None:
-        super().__init__(f"{text} at byte {offset}")
-        self.offset, self.text, self.unsupported = offset, text, unsupported
+    def __init__(self, offset: int, version: int) -> None:
+        super().__init__(offset, f"version {version & ~RESPONSE} of the protocol")
+        self.version = version
 
 
 class Envelope(NamedTuple):
@@ -86,7 +87,7 @@ def read_request_envelope(data: bytes, place: int, version: int, most: int) -> E
     """
     own, flags, stream, opcode, size = _HEADER.unpack_from(data, place)
     if own not in VERSIONS or (version and own != version):
-        raise Malformed(place, f"version {own & 0x7F} of the protocol", unsupported=not own & RESPONSE)
+        raise Unsupported(place, own)
     if opcode not in REQUESTS:
         raise Malformed(place + 4, f"opcode {opcode}, which no client may send")
     if flags & ~(COMPRESSED | TRACING | PAYLOAD | BETA):

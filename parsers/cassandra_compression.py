@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import cramjam
 
-from parsers.cassandra import Malformed
+from parsers.malformed import Malformed
 
 LZ4, SNAPPY = "lz4", "snappy"
 ALGORITHMS = (LZ4, SNAPPY)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple, TypeAlias
 
-from parsers.cassandra import PAYLOAD, Malformed, Opcode, Reader, utf8
+from parsers.cassandra import PAYLOAD, Opcode, Reader, utf8
 from parsers.cassandra_compression import ALGORITHMS
+from parsers.malformed import Malformed
 
 ID = 16
 """Bytes of a prepared statement's id: an MD5."""

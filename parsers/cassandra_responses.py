@@ -5,17 +5,8 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 
-from parsers.cassandra import (
-    PAYLOAD,
-    RESPONSE,
-    TRACING,
-    VERSIONS,
-    WARNING,
-    Malformed,
-    Opcode,
-    Reader,
-    write_envelope,
-)
+from parsers.cassandra import PAYLOAD, RESPONSE, TRACING, VERSIONS, WARNING, Opcode, Reader, write_envelope
+from parsers.malformed import Malformed
 
 SERVER_ERROR, PROTOCOL, UNAUTHORIZED, UNPREPARED = 0x0000, 0x000A, 0x2100, 0x2500
 """Codes of ERROR (section 9)."""

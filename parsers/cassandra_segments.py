@@ -14,8 +14,8 @@ import zlib
 from functools import lru_cache
 from typing import NamedTuple
 
-from parsers.cassandra import Malformed
 from parsers.cassandra_compression import unpack_lz4
+from parsers.malformed import Malformed
 
 MOST = (1 << 17) - 1
 """Bytes of a payload."""

@@ -11,8 +11,9 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from parsers.kafka_codec import Malformed, encode, text, varint
+from parsers.kafka_codec import encode, text, varint
 from parsers.kafka_schema import APIS, REQUEST, RESPONSE
+from parsers.malformed import Malformed
 
 API_VERSIONS = 18
 _MOST_TAGS = 1000

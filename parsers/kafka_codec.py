@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from parsers.kafka_schema import REQUEST, Field, Message, message
+from parsers.malformed import Malformed
 
 TAGS = "_tags"
 """The key of unknown tagged fields: a list of (tag, bytes)."""
@@ -27,14 +28,6 @@ Writer: TypeAlias = Callable[[Any, bytearray], None]
 
 _FIXED = {"int8": ">b", "int16": ">h", "uint16": ">H", "int32": ">i", "int64": ">q", "float64": ">d"}
 _FIXED |= {"bool": ">?", "uuid": ">16s"}
-
-
-class Malformed(Exception):
-    """Bytes that are no such message; `offset` from the beginning of what was given to read."""
-
-    def __init__(self, offset: int, text: str) -> None:
-        super().__init__(f"{text} at byte {offset}")
-        self.offset = offset
 
 
 def decode(key: int, version: int, kind: str, data: bytes, start: int, end: int) -> Tree:

@@ -12,8 +12,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from parsers.kafka import Head
-from parsers.kafka_codec import Malformed, Tree, wanted
+from parsers.kafka_codec import Tree, wanted
 from parsers.kafka_schema import REQUEST
+from parsers.malformed import Malformed
 
 NO_ID = bytes(16)
 

@@ -6,8 +6,9 @@ import struct
 from enum import IntEnum, auto
 
 from parsers.kafka import Head
-from parsers.kafka_codec import Malformed, Tree, text, varint
+from parsers.kafka_codec import Tree, text, varint
 from parsers.kafka_names import Item
+from parsers.malformed import Malformed
 
 _ACKS = struct.Struct(">hi")
 _LONG = struct.Struct(">i")

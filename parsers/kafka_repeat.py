@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 
-from parsers.kafka_codec import Malformed, varint
+from parsers.kafka_codec import varint
+from parsers.malformed import Malformed
 
 PRODUCE = 0
 _FLEXIBLE, _BY_ID = 9, 13

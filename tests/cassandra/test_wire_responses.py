@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from cassandra.protocol import ErrorMessage, PreparedQueryNotFound, ProtocolHandler, UnauthorizedErrorMessage
 
-from parsers.cassandra import HEADER, PAYLOAD, TRACING, WARNING, Malformed, read_response_envelope
+from parsers.cassandra import HEADER, PAYLOAD, TRACING, WARNING, read_response_envelope
 from parsers.cassandra_responses import PROTOCOL, UNAUTHORIZED, message, read_texts, refusal, unprepared, unsupported
+from parsers.malformed import Malformed
 from tests.cassandra import words
 
 

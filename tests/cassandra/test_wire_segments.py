@@ -11,8 +11,8 @@ from cassandra.segment import compute_crc24
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers.cassandra import Malformed
 from parsers.cassandra_segments import MOST, SegmentHead, crc24, head_size, read_head, read_payload, write_segments
+from parsers.malformed import Malformed
 from tests.cassandra import words
 
 

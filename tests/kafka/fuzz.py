@@ -20,10 +20,11 @@ import atheris
 with atheris.instrument_imports(include=["l7proxy", "parsers"]):
     from l7proxy import kafka_large, kafka_requests
     from parsers.kafka import Head, read_head, response_head
-    from parsers.kafka_codec import Malformed, decode, encode
+    from parsers.kafka_codec import decode, encode
     from parsers.kafka_denials import CLOSED
     from parsers.kafka_names import asked
     from parsers.kafka_schema import APIS, REQUEST, RESPONSE
+    from parsers.malformed import Malformed
     from parsers.options import KafkaOptions
     from tests.conversations import REQUEST as TO_SERVER
     from tests.conversations import RESPONSE as TO_CLIENT

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from parsers.kafka_codec import MOST_ENTRIES, TAGS, Malformed, decode, encode, put_varint, varint, wanted
+from parsers.kafka_codec import MOST_ENTRIES, TAGS, decode, encode, put_varint, varint, wanted
 from parsers.kafka_schema import APIS, BY_NAME, REQUEST, RESPONSE, Field, message
+from parsers.malformed import Malformed
 
 ROOT = Path(__file__).parents[2]
 EVERY = [

@@ -8,8 +8,8 @@ import pytest
 
 from l7proxy.ops import Pass
 from parsers.kafka import Head, read_head
-from parsers.kafka_codec import Malformed
 from parsers.kafka_produce import ProduceScan
+from parsers.malformed import Malformed
 from parsers.options import KafkaOptions
 from tests.conversations import REQUEST
 from tests.kafka.rig import IDS, Rig, Teller, answer, ask, framed, metadata, produce, produced

@@ -19,8 +19,9 @@ from parsers.kafka import (
     response_head,
     unsupported_version,
 )
-from parsers.kafka_codec import Malformed, decode
+from parsers.kafka_codec import decode
 from parsers.kafka_schema import APIS, RESPONSE
+from parsers.malformed import Malformed
 
 EVERY = [(key, version) for key, api in APIS.items() for version in range(api.low, api.high + 1)]
 

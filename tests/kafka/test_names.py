@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from parsers.kafka import Head
-from parsers.kafka_codec import Malformed
 from parsers.kafka_denials import CLOSED
 from parsers.kafka_names import NO_ID, Asked, Item, asked
 from parsers.kafka_schema import APIS, BY_NAME, REQUEST, Field, message
+from parsers.malformed import Malformed
 from tests.kafka.requests import EVERY, raw
 
 ID = bytes(15) + b"\1"

@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from parsers.kafka import Head
-from parsers.kafka_codec import Malformed, Tree, decode, encode
+from parsers.kafka_codec import Tree, decode, encode
 from parsers.kafka_denials import CLOSED, denial
 from parsers.kafka_names import NO_ID, Asked, Item, asked, names
 from parsers.kafka_refusals import CLOSES, Split, code, refuse
 from parsers.kafka_responses import complete, trim
 from parsers.kafka_schema import REQUEST, RESPONSE
+from parsers.malformed import Malformed
 from tests.kafka.requests import EVERY, raw, trees
 
 NAMING = ("name", "topic", "topic_name", "group_id", "key", "transactional_id", "resource_name")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parsers.kafka import read_head
-from parsers.kafka_codec import Malformed
 from parsers.kafka_names import Asked, asked
 from parsers.kafka_repeat import repeated
+from parsers.malformed import Malformed
 from parsers.options import KafkaOptions
 from policies.verdict import Verdict
 from tests.kafka.requests import trees
