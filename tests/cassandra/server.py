@@ -7,16 +7,13 @@ they give. Materialized views, functions and SASI indexes, which Cassandra has o
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,7 @@ from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.policies import AddressTranslator, WhiteListRoundRobinPolicy
 
-from tests import netns
+from tests import jvm, netns
 
 _BUILD = Path(__file__).parents[2] / "build" / "cassandra"
 _EXPORTS = (
@@ -51,9 +48,7 @@ _ADD = tuple(
 )
 JAVA = (
     "java",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-Xshare:auto",
+    *jvm.COMMON,
     "-XX:+UnlockDiagnosticVMOptions",
     "-XX:+AllowArchivingWithJavaAgent",
     f"-javaagent:{_BUILD}/lib/jamm-0.4.0.jar",
@@ -82,23 +77,17 @@ SUPERUSER = "cassandra"
 
 
 @dataclass(frozen=True)
-class Server:
+class Server(jvm.Running):
     """A running server; `address` is where its clients connect."""
 
-    address: tuple[str, int]
+    address: jvm.Address
     namespace: str | None
-    process: subprocess.Popen[bytes]
-    folder: Path
 
     @contextmanager
     def session(self, user: str = SUPERUSER, keyspace: str | None = None, **options: Any) -> Iterator[Session]:
         """A driver's session from where the tests run (see `connect`)."""
         with connect(self.address, user, keyspace, **options) as session:
             yield session
-
-    def log(self) -> str:
-        """The end of what it has said."""
-        return (self.folder / "log").read_text(errors="replace")[-4000:]
 
 
 class _Same(AddressTranslator):
@@ -113,7 +102,7 @@ class _Same(AddressTranslator):
 
 @contextmanager
 def connect(
-    address: tuple[str, int],
+    address: jvm.Address,
     user: str = SUPERUSER,
     keyspace: str | None = None,
     *,
@@ -154,31 +143,23 @@ def server(
     where clients find it, and a folder (`under` another); it ends with the context, or with the tests. `settings` are
     further ones of cassandra.yaml, options of `java` stand behind ours. Its log is printed if the context ends by an
     error."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cassandra-", dir=under)))
-        made = _prepared()
+    with tempfile.TemporaryDirectory(prefix="cassandra-", dir=under) as name:
+        folder = Path(name)
+        made = jvm.prepared(_BUILD, _prepare)
         shutil.copytree(made / "data", folder / "data")
-        clients, storage = _free_ports(namespace, host)
+        clients, storage = jvm.free_ports(namespace, host, 2)
         address = (host, port or clients)
         options = [f"-XX:SharedArchiveFile={made}/classes.jsa", *java]
         argv = _command(folder, address, storage, authorizer, settings or {}, options)
-        if namespace is not None:
-            argv = netns.inside(namespace, argv)
-        process = _start(argv, folder / "log")
-        stack.callback(_end, process)
-        running = Server(address, namespace, process, folder)
-        try:
-            _wait_for(_READY, process, folder / "log")
+        with jvm.started(argv, folder, namespace) as running:
+            running.wait_for(_READY, _READY_WITHIN)
             _wait_listening(address, namespace)
-            yield running
-        except BaseException:
-            print(f"the server's log ends:\n{running.log()}", file=sys.stderr)
-            raise
+            yield Server(running.process, folder, address, namespace)
 
 
 def _command(
     folder: Path,
-    address: tuple[str, int],
+    address: jvm.Address,
     storage: int,
     authorizer: bool,
     settings: Mapping[str, object],
@@ -196,10 +177,10 @@ def _command(
     return [*JAVA, *_OPTIONS, *options, *named, "-cp", CLASSES, "org.apache.cassandra.service.CassandraDaemon"]
 
 
-def _settings(folder: Path, address: tuple[str, int], storage: int, authorizer: bool) -> dict[str, object]:
+def _settings(folder: Path, address: jvm.Address, storage: int, authorizer: bool) -> dict[str, object]:
     host, port = address
-    where = f"[{host}]:{storage}" if ":" in host else f"{host}:{storage}"
-    seeds = [{"class_name": "org.apache.cassandra.locator.SimpleSeedProvider", "parameters": [{"seeds": where}]}]
+    where = {"seeds": jvm.text((host, storage))}
+    seeds = [{"class_name": "org.apache.cassandra.locator.SimpleSeedProvider", "parameters": [where]}]
     found: dict[str, object] = {
         "cluster_name": "l7proxy tests",
         "num_tokens": 1,
@@ -239,68 +220,24 @@ def _settings(folder: Path, address: tuple[str, int], storage: int, authorizer: 
     return found
 
 
-def _prepared() -> Path:
+def _prepare(folder: Path) -> None:
     """Data with Cassandra's own tables and the super user in them, and the archive of loaded classes with which a
     server starts sooner."""
-    made = _BUILD / "prepared"
-    assert (_BUILD / "lib").is_dir(), f"{_BUILD}/lib is missing: scripts/install.sh test"
-    with (_BUILD / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            with tempfile.TemporaryDirectory(prefix="prepare-", dir=_BUILD) as name:
-                _prepare(Path(name))
-                shutil.copytree(Path(name) / "made", made.with_suffix(".new"), dirs_exist_ok=True)
-            made.with_suffix(".new").rename(made)
-    return made
+    with tempfile.TemporaryDirectory(prefix="cassandra-") as name:
+        place, host = Path(name), "127.0.0.1"
+        clients, storage = jvm.free_ports(None, host, 2)
+        archive = f"-XX:ArchiveClassesAtExit={folder}/classes.jsa"
+        with jvm.started(_command(place, (host, clients), storage, True, {}, [archive]), place) as running:
+            running.wait_for(_READY, _READY_WITHIN)
+            _wait_listening((host, clients), None)
+            running.wait_for("Created default superuser role", _READY_WITHIN)
+            with connect((host, clients)) as session:  # the classes of a login and a statement are loaded too
+                session.execute("SELECT release_version FROM system.local")
+            running.stop()
+        shutil.copytree(place / "data", folder / "data")
 
 
-def _prepare(folder: Path) -> None:
-    host = "127.0.0.1"
-    clients, storage = _free_ports(None, host)
-    (folder / "made").mkdir()
-    archive = f"-XX:ArchiveClassesAtExit={folder}/made/classes.jsa"
-    process = _start(_command(folder, (host, clients), storage, True, {}, [archive]), folder / "log")
-    try:
-        _wait_for(_READY, process, folder / "log")
-        _wait_listening((host, clients), None)
-        _wait_for("Created default superuser role", process, folder / "log")
-        with connect((host, clients)) as session:  # the classes of a login and a statement are loaded too
-            session.execute("SELECT release_version FROM system.local")
-        process.terminate()  # what is loaded is written at an orderly end
-        process.wait(180)
-    finally:
-        _end(process)
-    shutil.copytree(folder / "data", folder / "made" / "data")
-
-
-def _start(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """It ends when the thread that started it does, as when tests are killed."""
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=log.parent,
-        )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait(30)
-
-
-def _wait_for(words: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + _READY_WITHIN
-    while words not in (text := log.read_text(errors="replace")):
-        status = process.poll()
-        if status is not None or time.monotonic() > end:
-            what = "is not ready" if status is None else f"ended with status {status}"
-            raise AssertionError(f"the server {what}:\n{text[-4000:]}")
-        time.sleep(0.05)
-
-
-def _wait_listening(address: tuple[str, int], namespace: str | None) -> None:
+def _wait_listening(address: jvm.Address, namespace: str | None) -> None:
     """It says that it starts to listen before it does."""
 
     def attempt() -> None:
@@ -313,13 +250,3 @@ def _wait_listening(address: tuple[str, int], namespace: str | None) -> None:
             time.sleep(0.02)
 
     attempt() if namespace is None else netns.call(namespace, attempt)
-
-
-def _free_ports(namespace: str | None, host: str) -> tuple[int, int]:
-    def find() -> tuple[int, int]:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with ExitStack() as stack:
-            made = [stack.enter_context(socket.create_server((host, 0), family=family)) for _ in range(2)]
-            return made[0].getsockname()[1], made[1].getsockname()[1]
-
-    return find() if namespace is None else netns.call(namespace, find)

@@ -7,28 +7,23 @@ refused what nobody allowed; `refuse` denies again, so that refusals of one kind
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import netns
+from tests import jvm, netns
+from tests.jvm import text
 from tests.kafka.wire import Wire
 
 _BUILD = Path(__file__).parents[2] / "build" / "kafka"
 _JAVA = (
     "java",
     "-Xmx512m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-Xshare:auto",
+    *jvm.COMMON,
     "-Djdk.net.hosts.file=/etc/hosts",  # or each login would wait for a name of an address that has none
     "-Dorg.slf4j.simpleLogger.log.kafka.authorizer.logger=warn",  # not a line for each refusal
     "-cp",
@@ -45,14 +40,12 @@ _LITERAL, _PREFIXED, _DENY, _ALLOW = 3, 4, 2, 3
 
 
 @dataclass(frozen=True)
-class Broker:
+class Broker(jvm.Running):
     """A running broker. `address` is for clients that do not log in, `sasl` for those that do."""
 
-    address: tuple[str, int]
-    sasl: tuple[str, int]
+    address: jvm.Address
+    sasl: jvm.Address
     namespace: str | None
-    process: subprocess.Popen[bytes]
-    folder: Path
 
     @property
     def bootstrap(self) -> str:
@@ -113,10 +106,6 @@ class Broker:
                 assert time.monotonic() < end, row
                 time.sleep(0.02)
 
-    def log(self) -> str:
-        """The end of what it has said."""
-        return (self.folder / "log").read_text(errors="replace")[-4000:]
-
 
 @contextmanager
 def broker(
@@ -134,29 +123,17 @@ def broker(
     where clients find it that do not log in, and a folder (`under` another); it ends with the context, or with the
     tests. `settings` stand in server.properties last, options of `java` behind ours. Its log is printed if the context
     ends by an error."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kafka-", dir=under)))
-        plain, sasl, controller = _free_ports(namespace, host)
+    with tempfile.TemporaryDirectory(prefix="kafka-", dir=under) as name:
+        folder = Path(name)
+        plain, sasl, controller = jvm.free_ports(namespace, host, 3)
         plain = port or plain
-        address, login = (host, plain), (host, sasl)
         rows = _properties(folder, host, (plain, sasl, controller), users, acls) | dict(settings or {})
-        file = folder / "server.properties"
-        file.write_text("".join(f"{key}={value}\n" for key, value in rows.items()))
-        made = _prepared()
+        made = jvm.prepared(_BUILD, _prepare)
         shutil.copytree(made, folder / "data", ignore=shutil.ignore_patterns("*.jsa"))
-        options = [f"-XX:SharedArchiveFile={made}/broker.jsa", *java]
-        argv = [*_JAVA[:-2], *options, *_JAVA[-2:], "kafka.Kafka", str(file)]
-        if namespace is not None:
-            argv = netns.inside(namespace, argv)
-        process = _start(argv, folder / "log")
-        stack.callback(_end, process)
-        running = Broker(address, login, namespace, process, folder)
-        try:
-            _wait_ready(process, folder / "log")
-            yield running
-        except BaseException:
-            print(f"the broker's log ends:\n{running.log()}", file=sys.stderr)
-            raise
+        argv = _command(folder, rows, f"-XX:SharedArchiveFile={made}/broker.jsa", *java)
+        with jvm.started(argv, folder, namespace) as running:
+            running.wait_for(_READY, _READY_WITHIN)
+            yield Broker(running.process, folder, (host, plain), (host, sasl), namespace)
 
 
 def tool(name: str, *argv: str) -> list[str]:
@@ -165,9 +142,7 @@ def tool(name: str, *argv: str) -> list[str]:
     return [*_JAVA, name, *argv]
 
 
-def _properties(
-    folder: Path, host: str, ports: tuple[int, int, int], users: Sequence[str], acls: bool
-) -> dict[str, object]:
+def _properties(folder: Path, host: str, ports: Sequence[int], users: Sequence[str], acls: bool) -> dict[str, object]:
     open_, login, controller = (text((host, port)) for port in ports)
     logins = " ".join(f'user_{name}="{name}"' for name in users)
     found: dict[str, object] = {
@@ -199,75 +174,21 @@ def _properties(
     return found
 
 
-def _prepared() -> Path:
-    """A formatted folder for data, and the archive of loaded classes with which a broker starts in a second."""
-    made = _BUILD / "prepared"
-    assert (_BUILD / "lib").is_dir(), f"{_BUILD}/lib is missing: scripts/install.sh test"
-    with (_BUILD / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            with tempfile.TemporaryDirectory(prefix="prepare-", dir=_BUILD) as name:
-                _prepare(Path(name))
-                shutil.copytree(Path(name) / "formatted", made.with_suffix(".new"), dirs_exist_ok=True)
-            made.with_suffix(".new").rename(made)
-    return made
+def _command(folder: Path, rows: Mapping[str, object], *options: str) -> list[str]:
+    """Write the configuration into `folder`, and say how a broker with it is started."""
+    file = folder / "server.properties"
+    file.write_text("".join(f"{key}={value}\n" for key, value in rows.items()))
+    return [*_JAVA[:-2], *options, *_JAVA[-2:], "kafka.Kafka", str(file)]
 
 
 def _prepare(folder: Path) -> None:
-    host, file = "127.0.0.1", folder / "server.properties"
-    rows = _properties(folder, host, _free_ports(None, host), ("nobody",), False)
-    file.write_text("".join(f"{key}={value}\n" for key, value in rows.items()))
-    netns.run([*_JAVA, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(file)], timeout=120)
-    shutil.copytree(folder / "data", folder / "formatted")
-    archive = f"-XX:ArchiveClassesAtExit={folder}/formatted/broker.jsa"
-    process = _start([*_JAVA[:-2], archive, *_JAVA[-2:], "kafka.Kafka", str(file)], folder / "log")
-    try:
-        _wait_ready(process, folder / "log")
-        process.terminate()  # what is loaded is written at an orderly end
-        process.wait(120)
-    finally:
-        _end(process)
-
-
-def _start(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """It ends when the thread that started it does, as when tests are killed."""
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=log.parent,
-        )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait(30)
-
-
-def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + _READY_WITHIN
-    while _READY not in (text := log.read_text(errors="replace")):
-        status = process.poll()
-        if status is not None or time.monotonic() > end:
-            what = "is not ready" if status is None else f"ended with status {status}"
-            raise AssertionError(f"the broker {what}:\n{text[-4000:]}")
-        time.sleep(0.05)
-
-
-def _free_ports(namespace: str | None, host: str) -> tuple[int, int, int]:
-    def find() -> tuple[int, int, int]:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with ExitStack() as stack:
-            made = [stack.enter_context(socket.create_server((host, 0), family=family)) for _ in range(3)]
-            first, second, third = (one.getsockname()[1] for one in made)
-            return first, second, third
-
-    return find() if namespace is None else netns.call(namespace, find)
-
-
-def text(address: tuple[str, int]) -> str:
-    """An address as clients are told it."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    """A formatted folder for data, and the archive of loaded classes with which a broker starts in a second."""
+    with tempfile.TemporaryDirectory(prefix="kafka-") as name:
+        place, host = Path(name), "127.0.0.1"
+        rows = _properties(place, host, jvm.free_ports(None, host, 3), ("nobody",), False)
+        argv = _command(place, rows, f"-XX:ArchiveClassesAtExit={folder}/broker.jsa")
+        netns.run([*_JAVA, "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", argv[-1]], timeout=120)
+        shutil.copytree(place / "data", folder, dirs_exist_ok=True)
+        with jvm.started(argv, place) as running:
+            running.wait_for(_READY, _READY_WITHIN)
+            running.stop()

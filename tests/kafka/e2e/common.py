@@ -17,8 +17,9 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from parsers.kafka_codec import encode
 from parsers.kafka_schema import BY_NAME, REQUEST
 from tests.e2e.common import from_app, policy
+from tests.jvm import text
 from tests.kafka import wire
-from tests.kafka.broker import Broker, broker, text, tool
+from tests.kafka.broker import Broker, broker, tool
 from tests.kafka.wire import Wire
 from tests.lab import Lab, Pod
 from tests.node import NodeHandle
