@@ -47,7 +47,7 @@ class Play(Stage):
         """All scenes; how many things were not as told."""
         self.without()
         direct = self.time_requests()
-        self.policy()
+        self.written()
         node = self.starts()
         self.allowed()
         self.refused()
@@ -70,26 +70,18 @@ class Play(Stage):
         self.ask(self.stranger, self.api, "/admin/users", 200)
         self.forget()
 
-    def policy(self) -> None:
-        self.voice.scene(
-            "The policy",
+    def written(self) -> None:
+        self.show_policy(
             "A CiliumNetworkPolicy as people have it already: `web` may ask the API for GET /public/, nothing else.",
+            "shop-api.yaml",
+            "--from app=web --to app=api --port 80 --method GET --path /admin/users",
         )
-        self.show("policies/shop-api.yaml")
-        done = self.l7proxy("check", "policies/")
-        self.voice.check(done.returncode == 0, "no errors, and nothing that silently weakens it", done.stdout)
-        ends = ["--from", "app=web", "--to", "app=api", "--port", "80"]
-        request = ["--method", "GET", "--path", "/admin/users"]
-        done = self.l7proxy("explain", "--policies", "policies/", *ends, *request)
-        self.voice.check("DROPPED" in done.stdout, "a policy can be asked before anything runs", done.stdout)
 
     def starts(self) -> NodeHandle:
-        self.voice.scene(
-            "l7proxy starts",
+        return self.start(
             "On the node, not in the pods: no sidecar, no restart, no change of address. "
             "TC programs steer the flows that need a look inside to a local proxy.",
         )
-        return self.start()
 
     def allowed(self) -> None:
         self.voice.scene("What is allowed", "It reaches the API byte for byte, from the client's own address.")
@@ -151,7 +143,6 @@ class Play(Stage):
         self.compare(node, direct, self.time_requests, ASKS, "request")
 
     def end(self, node: NodeHandle) -> None:
-        self.voice.scene("Curtain", "A normal stop takes everything back: programs, filters, rules, routes, sysctls.")
         self.stop(node)
         self.ask(self.stranger, self.api, "/admin/users", 200)
 
@@ -168,9 +159,7 @@ class Play(Stage):
 
     def time_requests(self) -> Times:
         """Median and 99th percentile in microseconds, from web to the API."""
-        argv = [sys.executable, str(HERE / "cost.py"), self.api.v4, str(ASKS)]
-        median, high = self.lab.run(self.web.ns, argv, timeout=120).stdout.split()
-        return float(median), float(high)
+        return self.times(self.web, "cost", self.api.v4, str(ASKS))
 
     def seen(self, pod: Pod) -> list[tuple[str, str, str]]:
         """(method, target, client's address) of what a server was asked."""

@@ -6,6 +6,8 @@ import socket
 import sys
 from time import perf_counter
 
+from demo.stage import percentiles
+
 REQUEST = b"GET /public/ping HTTP/1.1\r\nHost: api\r\n\r\n"
 
 
@@ -24,8 +26,7 @@ def main(host: str, count: int) -> None:
                     sys.exit("the connection was closed")
                 answer += part
             times.append((perf_counter() - began) * 1e6)
-    times.sort()
-    print(f"{times[count // 2]:.0f} {times[count * 99 // 100]:.0f}")
+    print(percentiles(times))
 
 
 if __name__ == "__main__":

@@ -36,8 +36,18 @@ class Stage:
         lines = (self.home / name).read_text().splitlines()
         self.voice.output("\n".join(f"{number:>2}  {line}" for number, line in enumerate(lines, 1)))
 
-    def start(self) -> NodeHandle:
-        """l7proxy, as node.yaml has it; it is ready when this returns."""
+    def show_policy(self, told: str, name: str, question: str) -> None:
+        """The scene in which a policy is shown, checked, and asked about something that it refuses."""
+        self.voice.scene("The policy", told)
+        self.show(f"policies/{name}")
+        done = self.l7proxy("check", "policies/")
+        self.voice.check(done.returncode == 0, "no errors, and nothing that silently weakens it", done.stdout)
+        done = self.l7proxy("explain", "--policies", "policies/", *shlex.split(question))
+        self.voice.check("DROPPED" in done.stdout, "a policy can be asked before anything runs", done.stdout)
+
+    def start(self, told: str) -> NodeHandle:
+        """The scene in which l7proxy starts, as node.yaml has it; it is ready when this returns."""
+        self.voice.scene("l7proxy starts", told)
         self.voice.command("node", "l7proxy run --config node.yaml &")
         keys: dict[str, Any] = yaml.safe_load((self.home / "node.yaml").read_text())
         texts = {path.name: path.read_text() for path in sorted((self.home / "policies").iterdir())}
@@ -49,7 +59,8 @@ class Stage:
         return node
 
     def stop(self, node: NodeHandle) -> None:
-        """A normal end, and what is left of it on the node: nothing."""
+        """The last scene: a normal end, and what is left of it on the node: nothing."""
+        self.voice.scene("Curtain", "A normal stop takes everything back: programs, filters, rules, routes, sysctls.")
         self.voice.command("node", "kill -TERM $(pidof l7proxy)")
         status = node.stop()
         self.voice.check(status == 0, "l7proxy has ended well", node.output.read_text()[-2000:])
@@ -70,6 +81,20 @@ class Stage:
     def told(self, pod: Pod, argv: list[str]) -> subprocess.CompletedProcess[str]:
         """A client's command, whatever its status."""
         return self.lab.run(pod.ns, argv, timeout=90, check=False)
+
+    def answers(
+        self, done: subprocess.CompletedProcess[str], said: str, wanted: str, told: str, lacks: str = "\0"
+    ) -> None:
+        """What a client has `said`: `wanted` is in it, `lacks` is not. Where nothing is wanted it has ended well."""
+        self.voice.output(said)
+        good = wanted in said and lacks not in said and (bool(wanted) or done.returncode == 0)
+        self.voice.check(good, told, said)
+
+    def times(self, pod: Pod, script: str, *words: str) -> Times:
+        """What a script of `demo` prints that takes times."""
+        argv = [sys.executable, "-m", f"demo.{script}", *words]
+        median, high = self.lab.run(pod.ns, argv, timeout=120).stdout.split()
+        return float(median), float(high)
 
     def python(self, pod: Pod, script: str, *words: str) -> subprocess.CompletedProcess[str]:
         """A script of the play's."""

@@ -78,24 +78,17 @@ class Play(Stage):
         self.cqlsh(self.reports, "SELECT * FROM shop.cards", "4929 1111", "anybody reads what anybody wrote")
 
     def written(self) -> None:
-        self.voice.scene(
-            "The policy",
+        self.show_policy(
             "A CiliumNetworkPolicy with CQL rules: `shop` reads and writes orders and reads prices, `reports` reads "
             "orders. Nobody is named for cards.",
+            "cassandra.yaml",
+            "--from app=shop --to app=cassandra --port 9042 --cql 'TRUNCATE shop.prices'",
         )
-        self.show("policies/cassandra.yaml")
-        done = self.l7proxy("check", "policies/")
-        self.voice.check(done.returncode == 0, "no errors, and nothing that silently weakens it", done.stdout)
-        ends = ["--from", "app=shop", "--to", "app=cassandra", "--port", "9042"]
-        done = self.l7proxy("explain", "--policies", "policies/", *ends, "--cql", "TRUNCATE shop.prices")
-        self.voice.check("DROPPED" in done.stdout, "a policy can be asked before anything runs", done.stdout)
 
     def starts(self) -> NodeHandle:
-        self.voice.scene(
-            "l7proxy starts",
+        return self.start(
             "On the node. No client gets another address or a login, and the server no other configuration.",
         )
-        return self.start()
 
     def allowed(self) -> None:
         self.voice.scene("What is allowed", "It reaches the server byte for byte, from the client's own address.")
@@ -185,7 +178,6 @@ class Play(Stage):
         self.compare(node, direct, self.time_executes, EXECUTES, "statement")
 
     def end(self, node: NodeHandle) -> None:
-        self.voice.scene("Curtain", "A normal stop takes everything back: programs, filters, rules, routes, sysctls.")
         self.stop(node)
         self.cqlsh(self.reports, "SELECT * FROM shop.cards", "4929 1111", "anybody reads the cards again")
 
@@ -201,10 +193,8 @@ class Play(Stage):
         quoted = text.replace('"', '\\"').replace("$", "\\$")
         self.voice.command(pod.name, f'cqlsh cassandra -e "{quoted}"')
         done = self.told(pod, self.cqlsh_argv(text))
-        said = done.stdout + done.stderr
-        self.voice.output("\n".join(line for line in said.splitlines() if line.strip() and _NOISE not in line))
-        good = wanted in said and lacks not in said and (bool(wanted) or done.returncode == 0)
-        self.voice.check(good, told, said)
+        lines = (line for line in (done.stdout + done.stderr).splitlines() if line.strip() and _NOISE not in line)
+        self.answers(done, "\n".join(lines), wanted, told, lacks)
 
     def swap(self, node: NodeHandle, old: str, new: str) -> None:
         """Another table for reports."""
@@ -213,9 +203,7 @@ class Play(Stage):
 
     def time_executes(self) -> Times:
         """From shop to the server."""
-        argv = [sys.executable, "-m", "demo.cassandra.cost", self.cassandra.v4, str(EXECUTES)]
-        median, high = self.lab.run(self.shop.ns, argv, timeout=120).stdout.split()
-        return float(median), float(high)
+        return self.times(self.shop, "cassandra.cost", self.cassandra.v4, str(EXECUTES))
 
     def statements(self) -> list[tuple[str, str]]:
         """(text, client's address) of the statements on the shop's tables in the server's audit log."""

@@ -72,25 +72,17 @@ class Play(Stage):
         self.kcat(self.billing, "-C -t payroll -b kafka:9092 -e -q", "alice: 9000", "anybody reads what anybody wrote")
 
     def written(self) -> None:
-        self.voice.scene(
-            "The policy",
+        self.show_policy(
             "A CiliumNetworkPolicy with Kafka rules: `shop` writes orders and reads prices, `billing` reads orders in "
             "the group `billing`. Nobody is named for payroll.",
+            "kafka.yaml",
+            "--from app=shop --to app=kafka --port 9092 --kafka Produce --topic prices",
         )
-        self.show("policies/kafka.yaml")
-        done = self.l7proxy("check", "policies/")
-        self.voice.check(done.returncode == 0, "no errors, and nothing that silently weakens it", done.stdout)
-        ends = ["--from", "app=shop", "--to", "app=kafka", "--port", "9092"]
-        request = ["--kafka", "Produce", "--topic", "prices"]
-        done = self.l7proxy("explain", "--policies", "policies/", *ends, *request)
-        self.voice.check("DROPPED" in done.stdout, "a policy can be asked before anything runs", done.stdout)
 
     def starts(self) -> NodeHandle:
-        self.voice.scene(
-            "l7proxy starts",
+        return self.start(
             "On the node. No client gets another bootstrap address, and the broker no other configuration.",
         )
-        return self.start()
 
     def allowed(self) -> None:
         self.voice.scene("What is allowed", "It reaches the broker byte for byte, from the client's own address.")
@@ -182,7 +174,6 @@ class Play(Stage):
         self.compare(node, direct, self.time_sends, SENDS, "message")
 
     def end(self, node: NodeHandle) -> None:
-        self.voice.scene("Curtain", "A normal stop takes everything back: programs, filters, rules, routes, sysctls.")
         self.stop(node)
         self.kcat(self.shop, "-C -t payroll -b kafka:9092 -e -q", "alice: 9000", "anybody reads payroll again")
 
@@ -199,10 +190,7 @@ class Play(Stage):
         line = f"echo {says} | kcat {words}" if says else f"kcat {words}"
         self.voice.command(pod.name, line)
         done = self.told(pod, ["sh", "-c", self.real(line)])
-        said = done.stdout + done.stderr
-        self.voice.output(said)
-        good = wanted in said and lacks not in said and (bool(wanted) or done.returncode == 0)
-        self.voice.check(good, told or ("read" if wanted else "stored"), said)
+        self.answers(done, done.stdout + done.stderr, wanted, told or ("read" if wanted else "stored"), lacks)
 
     def swap(self, node: NodeHandle, old: str, new: str) -> None:
         """Another topic for billing."""
@@ -210,9 +198,7 @@ class Play(Stage):
 
     def time_sends(self) -> Times:
         """Median and 99th percentile in microseconds, from shop to the broker."""
-        argv = [sys.executable, "-m", "demo.kafka.cost", self.broker.bootstrap, "orders-eu", str(SENDS)]
-        median, high = self.lab.run(self.shop.ns, argv, timeout=120).stdout.split()
-        return float(median), float(high)
+        return self.times(self.shop, "kafka.cost", self.broker.bootstrap, "orders-eu", str(SENDS))
 
     def broker_log(self) -> list[str]:
         """What the broker has written down."""
