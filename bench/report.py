@@ -4,120 +4,121 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 Results = dict[str, dict[str, dict[str, list[float]]]]
 """contender -> phase -> figure -> one value a round."""
-Columns = Sequence[tuple[str, str, str, Callable[[float], str]]]
-"""Title, phase, figure, and how it is shown."""
+Column = tuple[str, str, str, str]
+"""Title, phase, figure, and the format in which it is shown."""
+Columns = Sequence[Column]
+_MS = "ms"
+"""Microseconds, shown as milliseconds."""
+
+
+def _rate(title: str, phase: str) -> Columns:
+    return [(title, phase, "rps", ",.0f")]
+
+
+def _times(phase: str, shown: str = ",.0f") -> Columns:
+    return [("p50 us", phase, "p50_us", shown), ("p99 us", phase, "p99_us", shown)]
+
+
+def _cpu(phase: str, of: str = "") -> Columns:
+    """Of the proxy, for each of what is counted."""
+    return [(f"CPU us{of}", phase, "proxy_us", ".1f")]
+
+
+def _work(phase: str, of: str = "") -> Columns:
+    """Of the proxy, and of everything on the machine."""
+    return [*_cpu(phase, of), (f"machine us{of}", phase, "machine_us", ".1f")]
+
+
+def _volume(title: str, phase: str) -> Columns:
+    return [(title, phase, "gbps", ".2f")]
+
+
+def _moved(title: str, phase: str) -> Columns:
+    return [*_volume(title, phase), ("CPU s/GB", phase, "proxy_s_per_gb", ".2f")]
+
+
 HTTP1: Columns = [
-    ("req/s, 1", "c1", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "c1", "p50_us", lambda v: f"{v:.0f}"),
-    ("p99 us", "c1", "p99_us", lambda v: f"{v:.0f}"),
-    ("req/s, 32", "c32", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "c32", "p50_us", lambda v: f"{v:,.0f}"),
-    ("p99 us", "c32", "p99_us", lambda v: f"{v:,.0f}"),
-    ("CPU us/req", "c32", "proxy_us", lambda v: f"{v:.1f}"),
-    ("machine us/req", "c32", "machine_us", lambda v: f"{v:.1f}"),
-    ("req/s, 512", "c512", "rps", lambda v: f"{v:,.0f}"),
-    ("p99 ms", "c512", "p99_us", lambda v: f"{v / 1000:.1f}"),
-    ("new conn/s", "new", "rps", lambda v: f"{v:,.0f}"),
-    ("CPU us/conn", "new", "proxy_us", lambda v: f"{v:.0f}"),
-    ("down GB/s", "down", "gbps", lambda v: f"{v:.2f}"),
-    ("up GB/s", "up", "gbps", lambda v: f"{v:.2f}"),
-    ("KiB/idle conn", "idle", "idle_kib", lambda v: f"{v:.1f}"),
+    *_rate("req/s, 1", "c1"),
+    *_times("c1"),
+    *_rate("req/s, 32", "c32"),
+    *_times("c32"),
+    *_work("c32", "/req"),
+    *_rate("req/s, 512", "c512"),
+    ("p99 ms", "c512", "p99_us", _MS),
+    *_rate("new conn/s", "new"),
+    ("CPU us/conn", "new", "proxy_us", ".0f"),
+    *_volume("down GB/s", "down"),
+    *_volume("up GB/s", "up"),
+    ("KiB/idle conn", "idle", "idle_kib", ".1f"),
 ]
 HTTP2: Columns = [
-    ("req/s", "h2", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "h2", "p50_us", lambda v: f"{v:,.0f}"),
-    ("p99 us", "h2", "p99_us", lambda v: f"{v:,.0f}"),
-    ("CPU us/req", "h2", "proxy_us", lambda v: f"{v:.1f}"),
-    ("machine us/req", "h2", "machine_us", lambda v: f"{v:.1f}"),
-    ("gRPC calls/s", "grpc", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "grpc", "p50_us", lambda v: f"{v:,.0f}"),
-    ("p99 us", "grpc", "p99_us", lambda v: f"{v:,.0f}"),
-    ("CPU us/call", "grpc", "proxy_us", lambda v: f"{v:.1f}"),
-    ("machine us/call", "grpc", "machine_us", lambda v: f"{v:.1f}"),
-    ("stream messages/s", "stream", "mps", lambda v: f"{v:,.0f}"),
-    ("CPU us/message", "stream", "proxy_us", lambda v: f"{v:.1f}"),
-    ("down GB/s", "down", "gbps", lambda v: f"{v:.2f}"),
-    ("CPU s/GB", "down", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
-    ("up GB/s", "up", "gbps", lambda v: f"{v:.2f}"),
-    ("CPU s/GB", "up", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
+    *_rate("req/s", "h2"),
+    *_times("h2"),
+    *_work("h2", "/req"),
+    *_rate("gRPC calls/s", "grpc"),
+    *_times("grpc"),
+    *_work("grpc", "/call"),
+    ("stream messages/s", "stream", "mps", ",.0f"),
+    *_cpu("stream", "/message"),
+    *_moved("down GB/s", "down"),
+    *_moved("up GB/s", "up"),
 ]
-WEBSOCKET: Columns = [
-    ("messages/s", "echo", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "echo", "p50_us", lambda v: f"{v:.1f}"),
-    ("p99 us", "echo", "p99_us", lambda v: f"{v:.1f}"),
-    ("CPU us/message", "echo", "proxy_us", lambda v: f"{v:.1f}"),
-    ("machine us/message", "echo", "machine_us", lambda v: f"{v:.1f}"),
-]
+WEBSOCKET: Columns = [*_rate("messages/s", "echo"), *_times("echo", ".1f"), *_work("echo", "/message")]
 KAFKA: Columns = [
-    ("produces/s", "one", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "one", "p50_us", lambda v: f"{v:.0f}"),
-    ("p99 us", "one", "p99_us", lambda v: f"{v:,.0f}"),
-    ("CPU us/produce", "one", "proxy_us", lambda v: f"{v:.1f}"),
-    ("machine us/produce", "one", "machine_us", lambda v: f"{v:.1f}"),
-    ("produce GB/s", "produce", "gbps", lambda v: f"{v:.2f}"),
-    ("CPU s/GB", "produce", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
-    ("consume GB/s", "consume", "gbps", lambda v: f"{v:.2f}"),
-    ("CPU s/GB", "consume", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
+    *_rate("produces/s", "one"),
+    *_times("one"),
+    *_work("one", "/produce"),
+    *_moved("produce GB/s", "produce"),
+    *_moved("consume GB/s", "consume"),
 ]
 CASSANDRA: Columns = [
-    ("EXECUTE/s, 1", "one", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "one", "p50_us", lambda v: f"{v:.0f}"),
-    ("p99 us", "one", "p99_us", lambda v: f"{v:,.0f}"),
-    ("CPU us", "one", "proxy_us", lambda v: f"{v:.1f}"),
-    ("EXECUTE/s, 64", "many", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "many", "p50_us", lambda v: f"{v:,.0f}"),
-    ("p99 us", "many", "p99_us", lambda v: f"{v:,.0f}"),
-    ("CPU us", "many", "proxy_us", lambda v: f"{v:.1f}"),
-    ("machine us", "many", "machine_us", lambda v: f"{v:.1f}"),
-    ("v5: EXECUTE/s, 64", "many5", "rps", lambda v: f"{v:,.0f}"),
-    ("CPU us", "many5", "proxy_us", lambda v: f"{v:.1f}"),
-    ("QUERY/s, 64", "query", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "query", "p50_us", lambda v: f"{v:,.0f}"),
-    ("p99 us", "query", "p99_us", lambda v: f"{v:,.0f}"),
-    ("CPU us", "query", "proxy_us", lambda v: f"{v:.1f}"),
-    ("read GB/s", "read", "gbps", lambda v: f"{v:.2f}"),
-    ("CPU s/GB", "read", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
-    ("v5: read GB/s", "read5", "gbps", lambda v: f"{v:.2f}"),
-    ("CPU s/GB", "read5", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
+    *_rate("EXECUTE/s, 1", "one"),
+    *_times("one"),
+    *_cpu("one"),
+    *_rate("EXECUTE/s, 64", "many"),
+    *_times("many"),
+    *_work("many"),
+    *_rate("v5: EXECUTE/s, 64", "many5"),
+    *_cpu("many5"),
+    *_rate("QUERY/s, 64", "query"),
+    *_times("query"),
+    *_cpu("query"),
+    *_moved("read GB/s", "read"),
+    *_moved("v5: read GB/s", "read5"),
 ]
 SOCKETS: Columns = [
-    ("64 B: p50 us", "rtt64", "p50_us", lambda v: f"{v:.1f}"),
-    ("p99 us", "rtt64", "p99_us", lambda v: f"{v:.1f}"),
-    ("16 KiB: p50 us", "rtt16k", "p50_us", lambda v: f"{v:.1f}"),
-    ("p99 us", "rtt16k", "p99_us", lambda v: f"{v:.1f}"),
-    ("1 KiB writes: GB/s", "stream1k", "gbps", lambda v: f"{v:.2f}"),
-    ("64 KiB writes: GB/s", "stream64k", "gbps", lambda v: f"{v:.2f}"),
-    ("1 MiB writes: GB/s", "stream1m", "gbps", lambda v: f"{v:.2f}"),
-    ("connections/s", "connect", "per_s", lambda v: f"{v:,.0f}"),
-    ("p50 us", "connect", "p50_us", lambda v: f"{v:.1f}"),
-    ("p99 us", "connect", "p99_us", lambda v: f"{v:,.0f}"),
+    ("64 B: p50 us", "rtt64", "p50_us", ".1f"),
+    ("p99 us", "rtt64", "p99_us", ".1f"),
+    ("16 KiB: p50 us", "rtt16k", "p50_us", ".1f"),
+    ("p99 us", "rtt16k", "p99_us", ".1f"),
+    *_volume("1 KiB writes: GB/s", "stream1k"),
+    *_volume("64 KiB writes: GB/s", "stream64k"),
+    *_volume("1 MiB writes: GB/s", "stream1m"),
+    ("connections/s", "connect", "per_s", ",.0f"),
+    ("p50 us", "connect", "p50_us", ".1f"),
+    ("p99 us", "connect", "p99_us", ",.0f"),
 ]
 SIDECARS: Columns = [
-    ("64 B, 1 conn: req/s", "c1", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "c1", "p50_us", lambda v: f"{v:,.0f}"),
-    ("p99 us", "c1", "p99_us", lambda v: f"{v:,.0f}"),
-    ("64 B, 32 conn: req/s", "64", "rps", lambda v: f"{v:,.0f}"),
-    ("p50 us", "64", "p50_us", lambda v: f"{v:,.0f}"),
-    ("p99 us", "64", "p99_us", lambda v: f"{v:,.0f}"),
-    ("CPU us/req", "64", "proxy_us", lambda v: f"{v:.1f}"),
-    ("machine us/req", "64", "machine_us", lambda v: f"{v:.1f}"),
-    ("1 KiB: req/s", "1k", "rps", lambda v: f"{v:,.0f}"),
-    ("CPU us/req", "1k", "proxy_us", lambda v: f"{v:.1f}"),
-    ("16 KiB: req/s", "16k", "rps", lambda v: f"{v:,.0f}"),
-    ("CPU us/req", "16k", "proxy_us", lambda v: f"{v:.1f}"),
-    ("1 MiB: req/s", "1m", "rps", lambda v: f"{v:,.0f}"),
-    ("p99 us", "1m", "p99_us", lambda v: f"{v:,.0f}"),
-    ("GB/s", "bulk1m", "gbps", lambda v: f"{v:.2f}"),
-    ("CPU s/GB", "bulk1m", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
-    ("64 MiB: GB/s", "bulk64m", "gbps", lambda v: f"{v:.2f}"),
-    ("CPU s/GB", "bulk64m", "proxy_s_per_gb", lambda v: f"{v:.2f}"),
+    *_rate("64 B, 1 conn: req/s", "c1"),
+    *_times("c1"),
+    *_rate("64 B, 32 conn: req/s", "64"),
+    *_times("64"),
+    *_work("64", "/req"),
+    *_rate("1 KiB: req/s", "1k"),
+    *_cpu("1k", "/req"),
+    *_rate("16 KiB: req/s", "16k"),
+    *_cpu("16k", "/req"),
+    *_rate("1 MiB: req/s", "1m"),
+    ("p99 us", "1m", "p99_us", ",.0f"),
+    *_moved("GB/s", "bulk1m"),
+    *_moved("64 MiB: GB/s", "bulk64m"),
 ]
 ACCELERATED = ", accelerated"
 """What the names of accelerated contenders end in."""
@@ -155,13 +156,15 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _cell(phases: dict[str, dict[str, list[float]]], phase: str, figure: str, shown: Callable[[float], str]) -> str:
+def _cell(phases: dict[str, dict[str, list[float]]], phase: str, figure: str, shown: str) -> str:
     values = phases.get(phase, {}).get(figure, [])
     if not values or (figure.startswith("proxy_") and not any(values)):
         return "-"
-    text = shown(median(values))
+    if shown == _MS:
+        return f"{median(values) / 1000:.1f}"
+    text = format(median(values), shown)
     if phase in _WITH_SPREAD and figure in ("rps", "proxy_us", "machine_us") and len(values) > 1:
-        text += f" ({shown(min(values))}-{shown(max(values))})"
+        text += f" ({min(values):{shown}}-{max(values):{shown}})"
     return text
 
 
