@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.everywhere import everywhere
 from tests.kafka.e2e import common
 from tests.kafka.e2e.common import Net
 from tests.kafka.e2e.watcher import REFUSING, Watcher
@@ -16,7 +17,7 @@ CLIENT = "librdkafka"
 
 @pytest.fixture(scope="module")
 def net() -> Iterator[Net]:
-    with common.net(splice=True) as made:
+    with everywhere(), common.net(splice=True) as made:
         common.prepare(made.broker, CLIENT)
         yield made
 
