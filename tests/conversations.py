@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field
+from random import Random
 from typing import Generic, Self, TypeVar
 
 from l7proxy.conversation import Conversation
@@ -63,6 +64,21 @@ class Conversing(Generic[Talk]):
         """Everything that the records say."""
         return [(astuple(r.request), *r[1:]) for r in self.records]
 
+    @property
+    def reason(self) -> str:
+        """Of the last record."""
+        return self.records[-1].request.decision.reason
+
+    @property
+    def closed(self) -> bool:
+        """The connection has ended behind all that was said."""
+        return isinstance(self.ending, Close)
+
+    @property
+    def aborted(self) -> bool:
+        """The connection was reset."""
+        return isinstance(self.ending, Abort)
+
     def arrive(self, direction: Direction, data: bytes, end: bool = False) -> Self:
         """Bytes of one end, or its FIN."""
         half = self.halves[direction]
@@ -82,6 +98,18 @@ class Conversing(Generic[Talk]):
             half.ended = not half.pending and not self.ending
         self.check()
         return self
+
+    def garbled(self, lines: Iterable[tuple[Direction, bytes]], chance: Random, places: int) -> Self:
+        """A dialogue in pieces, less than so many places of each line changed, and its end."""
+        for direction, line in lines:
+            raw = bytearray(line)
+            for _ in range(chance.randrange(places)):
+                place, size = chance.randrange(len(raw) + 1), chance.randrange(3)
+                raw[place : place + size] = chance.randbytes(chance.randrange(3))
+            step = chance.randrange(1, len(raw) + 2)
+            for start in range(0, len(raw), step):
+                self.arrive(direction, bytes(raw[start : start + step]))
+        return self.arrive(REQUEST, b"", True).finish()
 
     def _wake(self, direction: Direction) -> None:
         half = self.halves[direction]

@@ -10,7 +10,7 @@ from typing import Any
 from l7proxy.cassandra import CassandraConversation
 from l7proxy.cassandra_known import CassandraKnown
 from l7proxy.held import Server
-from l7proxy.ops import Abort, Close, CqlCall, CqlStatement, Direction
+from l7proxy.ops import CqlCall, CqlStatement, Direction
 from parsers import facts
 from parsers.cassandra import HEADER, RESPONSE, Opcode
 from parsers.options import CassandraOptions
@@ -203,19 +203,6 @@ class Rig(Conversing[CassandraConversation]):
             verdict = asks.decision.verdict.value
             found.append((verdict, asks.opcode, asks.kind, call.stream, record.code, call.answered))
         return found
-
-    @property
-    def reason(self) -> str:
-        """Of the last record."""
-        return self.records[-1].request.decision.reason
-
-    @property
-    def closed(self) -> bool:
-        return isinstance(self.ending, Close)
-
-    @property
-    def aborted(self) -> bool:
-        return isinstance(self.ending, Abort)
 
 
 def views_answer(views: Iterable[tuple[str, str, str]], version: int, stream: int) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -153,19 +153,10 @@ def test_what_is_cut_off(name: str, wire: tuple[int, str], end: bool) -> None:
 def test_mutated_bytes_reach_the_server_judged_or_not_at_all(data: st.DataObject) -> None:
     wire = data.draw(st.sampled_from(WIRES))
     lines = dialogue(data.draw(st.sampled_from(TALKS)), *wire)
-    chance = random.Random(data.draw(st.integers(0, 1 << 32)))
+    chance = Random(data.draw(st.integers(0, 1 << 32)))
     rig = Rig(wire[0], Teller(CassandraOptions(max_in_flight=3)), compression=wire[1], begun=False)
     rig.views = None
-    for direction, line in lines:
-        raw = bytearray(line)
-        for _ in range(chance.randrange(3)):
-            place = chance.randrange(len(raw) + 1)
-            raw[place : place + chance.randrange(3)] = bytes(chance.randrange(256) for _ in range(chance.randrange(3)))
-        step = chance.randrange(1, len(raw) + 2)
-        for start in range(0, len(raw), step):
-            rig.arrive(direction, bytes(raw[start : start + step]))
-    rig.arrive(REQUEST, b"", True)
-    rig.finish()
+    rig.garbled(lines, chance, 3)
     assert rig.known.held == 0
     if not wire[1]:
         assert b"secret" not in rig.server.replace(ASKS_VIEWS, b"")

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 
 from tests.cassandra import words
 from tests.cassandra.rig import code_of, stream_of
 from tests.rim.test_relay import run
-from tests.rim.test_worker import ANY_PORT, rig
+from tests.rim.test_worker import CQL, rig
 
 pytestmark = pytest.mark.privileged
-TABLE = ANY_PORT.replace('http: [{path: "/public"}]', "cql: [{keyspace: shop, table: orders}]")
 
 
 async def envelope(reader: asyncio.StreamReader) -> bytes:
@@ -25,7 +22,7 @@ async def envelope(reader: asyncio.StreamReader) -> bytes:
 
 def test_what_cannot_be_read_and_its_record() -> None:
     async def scenario() -> None:
-        async with rig(policy=TABLE) as r:
+        async with rig(policy=CQL) as r:
             reader, writer = await r.connect()
             writer.write(words.query("SELECT * FROM shop.secrets", 4, 77))
             answer = await envelope(reader)
@@ -40,25 +37,9 @@ def test_what_cannot_be_read_and_its_record() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize(("first", "then"), [(TABLE, ANY_PORT), (ANY_PORT, TABLE)])
-def test_rules_for_another_protocol_end_a_connection(first: str, then: str) -> None:
-    async def scenario() -> None:
-        async with rig(policy=first) as r:
-            reader, _ = await r.connect()
-            while not r.worker.relays:
-                await asyncio.sleep(0.005)
-            other = r.node.load(then).snapshot
-            await r.tell(replace(other, generation=2, settings=r.snapshot.settings))
-            with suppress(ConnectionResetError):
-                assert await reader.read() == b""
-            assert not r.worker.relays
-
-    run(scenario)
-
-
 def test_a_version_that_is_too_new_over_a_socket() -> None:
     async def scenario() -> None:
-        async with rig(policy=TABLE) as r:
+        async with rig(policy=CQL) as r:
             reader, writer = await r.connect()
             writer.write(bytes([66]) + words.options(4)[1:])
             answer = await envelope(reader)

@@ -11,7 +11,6 @@ two bytes, and the payload. So most of what a mutation makes are frames still. T
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -20,6 +19,7 @@ import atheris
 
 with atheris.instrument_imports(include=["l7proxy", "parsers", "hpack"]):
     from tests.conversations import REQUEST, RESPONSE
+    from tests.fuzzing import fuzz
     from tests.http2 import frames
     from tests.http2.test_properties import NAMES, Play
     from tests.http2.test_properties_bytes import no_error_but_its_own, no_matter_how_cut
@@ -64,9 +64,6 @@ def play(data: bytes) -> None:
 
 def begin(corpus: Path) -> None:
     """Conversations to begin with, as the properties make them."""
-    corpus.mkdir(parents=True, exist_ok=True)
-    if any(corpus.iterdir()):
-        return
     for number in range(SEEDS):
         random = Random(number)
         staged = Play(number % 6, [(random.choice(NAMES), random.randrange(1 << 16)) for _ in range(40)])
@@ -74,14 +71,5 @@ def begin(corpus: Path) -> None:
         (corpus / f"seed-{number}").write_bytes(bytes([number]) + write(staged.lines)[:4000])
 
 
-def main() -> None:
-    """Fuzz until an input fails or libFuzzer's options end it."""
-    places = [Path(word) for word in sys.argv[1:] if not word.startswith("-")]
-    if places and not places[0].is_file():
-        begin(places[0])
-    atheris.Setup([*sys.argv, "-max_len=4000"], play)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(begin, play)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-RUNS = 1500
+from tests.fuzzing import short_run
 
 
 @pytest.mark.slow
 def test_a_short_run_of_the_fuzzer(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "tests.http2.fuzz", str(tmp_path / "corpus"), f"-artifact_prefix={tmp_path}/"]
-    argv += [f"-runs={RUNS}", "-seed=1"]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=250, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0 and f"Done {RUNS} runs" in done.stderr, done.stderr[-5000:]
+    short_run("tests.http2.fuzz", 1500, tmp_path)

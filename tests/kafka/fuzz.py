@@ -11,7 +11,6 @@ cut into pieces by that byte: events with their size in two bytes. Most of what 
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,7 @@ with atheris.instrument_imports(include=["l7proxy", "parsers"]):
     from parsers.options import KafkaOptions
     from tests.conversations import REQUEST as TO_SERVER
     from tests.conversations import RESPONSE as TO_CLIENT
+    from tests.fuzzing import fuzz
     from tests.kafka import truth
     from tests.kafka.rig import SERVER, Rig, Teller, framed
     from tests.kafka.wire import head_size, request
@@ -166,9 +166,6 @@ def play(data: bytes) -> None:
 
 def begin(corpus: Path) -> None:
     """One recorded request of each API's version, with its answer, as a dialogue and for the codec."""
-    corpus.mkdir(parents=True, exist_ok=True)
-    if any(corpus.iterdir()):
-        return
     for vector in truth.load():
         which = WHICH.pack(EVERY.index((vector.key, vector.version)))
         body = vector.request[len(request(vector.key, vector.version, b"")) :]
@@ -181,14 +178,5 @@ def begin(corpus: Path) -> None:
     (corpus / "large").write_bytes((corpus / "talk-0-9").read_bytes().replace(b"\t", bytes([LARGE | 9]), 1))
 
 
-def main() -> None:
-    """Fuzz until an input fails or libFuzzer's options end it."""
-    places = [Path(word) for word in sys.argv[1:] if not word.startswith("-")]
-    if places and not places[0].is_file():
-        begin(places[0])
-    atheris.Setup([*sys.argv, "-max_len=4000"], play)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(begin, play)

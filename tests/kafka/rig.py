@@ -10,7 +10,7 @@ from l7proxy.held import Server
 from l7proxy.http1_exchange import Exchange
 from l7proxy.kafka import KafkaConversation
 from l7proxy.kafka_known import KafkaKnown
-from l7proxy.ops import Abort, Close, Direction, KafkaCall, KafkaRequest
+from l7proxy.ops import Direction, KafkaCall, KafkaRequest
 from parsers import facts
 from parsers.kafka import Head, flexible, read_head, read_response
 from parsers.kafka_codec import decode, encode
@@ -127,14 +127,6 @@ class Rig(Conversing[KafkaConversation]):
             place += 4 + size
         self.read[direction] = place
         return found
-
-    @property
-    def closed(self) -> bool:
-        return isinstance(self.ending, Close)
-
-    @property
-    def aborted(self) -> bool:
-        return isinstance(self.ending, Abort)
 
 
 def key(api: str) -> int:

@@ -34,6 +34,8 @@ spec:
   ingress:
   - toPorts: [{ports: [{port: "1", endPort: 65535, protocol: TCP}], rules: {http: [{path: "/public"}]}}]
 """
+KAFKA = ANY_PORT.replace('http: [{path: "/public"}]', "kafka: [{topic: orders}]")
+CQL = ANY_PORT.replace('http: [{path: "/public"}]', "cql: [{keyspace: shop, table: orders}]")
 
 
 class Steered:
@@ -252,5 +254,23 @@ def test_every_record_is_sent_before_the_end() -> None:
             await r.reading
             records = b"".join(body[4:] for kind, body in r.frames if kind is Kind.FLOWS).splitlines()
             assert len(records) == 20 * 200
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("other", [KAFKA, CQL], ids=["kafka", "cassandra"])
+@pytest.mark.parametrize("http_first", [True, False])
+def test_rules_for_another_protocol_end_a_connection(other: str, http_first: bool) -> None:
+    first, then = (ANY_PORT, other) if http_first else (other, ANY_PORT)
+
+    async def scenario() -> None:
+        async with rig(policy=first) as r:
+            reader, _ = await r.connect()
+            while not r.worker.relays:
+                await asyncio.sleep(0.005)
+            await r.tell(replace(r.node.load(then).snapshot, generation=2, settings=r.snapshot.settings))
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            assert not r.worker.relays
 
     run(scenario)
