@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from parsers.kafka_codec import encode, text, varint
+from parsers.kafka_codec import encode, tagged_field, text, varint
 from parsers.kafka_schema import APIS, REQUEST, RESPONSE
 from parsers.malformed import Malformed
 
@@ -131,15 +131,7 @@ def _skip_tags(data: bytes, place: int, end: int) -> int:
     count, place = varint(data, place, end)
     if count > min(end - place, _MOST_TAGS):
         raise Malformed(place, f"{count} tagged fields in {end - place} bytes")
-    last = -1
+    tag = -1
     for _ in range(count):
-        start = place
-        tag, place = varint(data, place, end)
-        size, place = varint(data, place, end)
-        if size > end - place:
-            raise Malformed(start, f"a tagged field of {size} bytes where {end - place} are left")
-        if tag <= last:
-            raise Malformed(start, f"tagged field {tag} stands behind {last}")
-        last = tag
-        place += size
+        tag, _, place = tagged_field(data, place, end, tag)
     return place

@@ -83,6 +83,19 @@ def varint(data: bytes, place: int, end: int) -> tuple[int, int]:
     raise Malformed(start, "a varint does not end")
 
 
+def tagged_field(data: bytes, place: int, end: int, last: int) -> tuple[int, int, int]:
+    """The next of a structure's tagged fields, which stand in ascending order: its tag, and where its value begins and
+    ends. `last`: the tag before it, or -1. Raises Malformed."""
+    start = place
+    tag, place = varint(data, place, end)
+    size, place = varint(data, place, end)
+    if size > end - place:
+        raise Malformed(start, f"a tagged field of {size} bytes where {end - place} are left")
+    if tag <= last:
+        raise Malformed(start, f"tagged field {tag} stands behind {last}")
+    return tag, place, place + size
+
+
 def put_varint(value: int, out: bytearray) -> None:
     """Append an unsigned varint."""
     while value > 0x7F:
@@ -148,21 +161,14 @@ def _read_tags(
     if count > end - place:
         raise Malformed(place, f"{count} tagged fields in {end - place} bytes")
     _count(count, place)
-    last = -1
+    tag = -1
     for _ in range(count):
-        start = place
-        tag, place = varint(data, place, end)
-        size, place = varint(data, place, end)
-        if size > end - place:
-            raise Malformed(start, f"a tagged field of {size} bytes where {end - place} are left")
-        if tag <= last:
-            raise Malformed(start, f"tagged field {tag} stands behind {last}")
-        last, stop = tag, place + size
+        tag, place, stop = tagged_field(data, place, end, tag)
         if tag in known:
             name, read = known[tag]
             value, reached = read(data, place, stop)
             if reached != stop:
-                raise Malformed(reached, f"tagged field {tag} is shorter than its {size} bytes")
+                raise Malformed(reached, f"tagged field {tag} is shorter than its {stop - place} bytes")
             if name is not None:
                 tree[name] = value
         else:
