@@ -8,19 +8,16 @@ alone, on a stream of its own. A prepared statement has other values each time; 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable
 from hashlib import md5
-from time import process_time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from bench.micro import Pair, Rules, carry, cost, table
 from l7proxy.cassandra import CassandraConversation
 from l7proxy.cassandra_known import CassandraKnown
 from l7proxy.ops import Direction
 from parsers.cassandra import RESPONSE, Opcode, write_envelope
-from parsers.options import CassandraOptions, HttpOptions
-from policies.decision import L7Lists, L7Policy
-from policies.match import RuleSet
-from policies.model import CqlRule, L7Protocol, TrafficDirection
+from policies.model import CqlRule, L7Protocol
 from policies.verdict import RuleRef
 from tests.cassandra import words
 from tests.cassandra.rig import views_answer
@@ -32,7 +29,6 @@ _SELECT = "SELECT value FROM tenant7.events WHERE id = ?"
 _ROWS = struct.pack(">i", 2) + b"r" * 140
 """The body of an answer with a row."""
 _SERVER = ("10.0.0.9", 9042)
-Pair = tuple[bytes, bytes]
 
 
 class Case(NamedTuple):
@@ -80,20 +76,10 @@ _CASES = (
 )
 
 
-class Rules:
-    """A judge with rules on `count` keyspaces."""
-
-    protocol = L7Protocol.CASSANDRA
-    audit_only = log_headers = cut_streams = False
-    header_names: frozenset[str] = frozenset()
-
-    def __init__(self, count: int) -> None:
-        rules = tuple(CqlRule(None, (f"tenant{n}",), ("events",), None, _REF) for n in range(count))
-        lists = L7Lists(rules)
-        self.judge = RuleSet(L7Policy(TrafficDirection.INGRESS, lists, lists)).judge
-        self.options, self.cassandra = HttpOptions(), CassandraOptions()
-        self.cache: dict[bytes, Any] = {}
-        self.calls: dict[Hashable, Any] = {}
+def rules(count: int) -> Rules:
+    """On so many keyspaces."""
+    found = [CqlRule(None, (f"tenant{n}",), ("events",), None, _REF) for n in range(count)]
+    return Rules(L7Protocol.CASSANDRA, found)
 
 
 def framed(version: int, envelope: bytes) -> bytes:
@@ -109,7 +95,7 @@ def answer(version: int, stream: int, body: bytes) -> bytes:
 def opened(version: int, rules: Rules) -> CassandraConversation:
     """A conversation that knows the statement, and the server's views."""
     talk = CassandraConversation(rules, CassandraKnown(1000, 1 << 20, 1000), _SERVER)
-    _carry(talk, [(words.startup(version), words.ready(version))])
+    carry(talk, [(words.startup(version), words.ready(version))])
     talk.receive(Direction.REQUEST, framed(version, words.prepare(_SELECT, version)), False, 1.0)
     views = views_answer([], version, 32_767)
     talk.receive(Direction.RESPONSE, framed(version, views), False, 1.0)
@@ -121,35 +107,18 @@ def opened(version: int, rules: Rules) -> CassandraConversation:
 
 def measure(case: Case, rules: Rules) -> float:
     """Microseconds of CPU for one request and its answer; the best of several rounds."""
-    talk, best = opened(case.version, rules), float("inf")
+    talk, costs = opened(case.version, rules), []
     for turn in range(_ROUNDS):
-        made = [
-            (
-                framed(case.version, case.asks(case.version, n % 64, turn * _PAIRS + n)),
-                answer(case.version, n % 64, _ROWS),
-            )
-            for n in range(_PAIRS)
-        ]
-        start = process_time()
-        _carry(talk, made)
-        best = min(best, (process_time() - start) / _PAIRS * 1e6)
-    return best
+        numbers = range(turn * _PAIRS, (turn + 1) * _PAIRS)
+        costs.append(cost(talk, [pair(case, number % 64, number) for number in numbers]))
+    return min(costs)
 
 
-def _carry(talk: CassandraConversation, made: Iterable[Pair]) -> None:
-    for asked, answered in made:
-        talk.receive(Direction.REQUEST, asked, False, 1.0)
-        talk.receive(Direction.RESPONSE, answered, False, 1.0)
-
-
-def main() -> None:
-    """Measure and print."""
-    few, many = Rules(10), Rules(10_000)
-    print(f"{'':24}{'10 rules':>12}{'10,000':>12}{'ratio':>8}")
-    for case in _CASES:
-        costs = [measure(case, rules) for rules in (few, many)]
-        print(f"{case.title:24}{costs[0]:9.2f} us{costs[1]:9.2f} us{costs[1] / costs[0]:8.2f}")
+def pair(case: Case, stream: int, number: int) -> Pair:
+    """A request and its answer."""
+    asked = framed(case.version, case.asks(case.version, stream, number))
+    return asked, answer(case.version, stream, _ROWS)
 
 
 if __name__ == "__main__":
-    main()
+    table(_CASES, rules, measure)

@@ -7,20 +7,16 @@ another correlation id and other records than the one before, as those of a clie
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from time import process_time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bench.micro import Pair, Rules, carry, cost, table
 from l7proxy.kafka import KafkaConversation
 from l7proxy.kafka_known import KafkaKnown
-from l7proxy.ops import Direction
 from parsers.kafka import Head, flexible, frame, response
 from parsers.kafka_codec import encode
 from parsers.kafka_schema import BY_NAME, REQUEST
-from parsers.options import HttpOptions, KafkaOptions
-from policies.decision import L7Lists, L7Policy
-from policies.match import RuleSet
-from policies.model import KafkaRule, L7Protocol, TrafficDirection
+from policies.model import KafkaRule, L7Protocol
 from policies.verdict import RuleRef
 
 _PAIRS = 20_000
@@ -80,20 +76,10 @@ def _by_id() -> Tree:
     return {"topic_id": _ID, "partitions": [_PARTITION]}
 
 
-class Rules:
-    """A judge with rules on `count` topics."""
-
-    protocol = L7Protocol.KAFKA
-    audit_only = log_headers = cut_streams = False
-    header_names: frozenset[str] = frozenset()
-
-    def __init__(self, count: int) -> None:
-        rules = tuple(KafkaRule(None, None, None, None, (f"topic-{n}",), None, None, _REF) for n in range(count))
-        lists = L7Lists(rules)
-        self.judge = RuleSet(L7Policy(TrafficDirection.INGRESS, lists, lists)).judge
-        self.options, self.kafka = HttpOptions(), KafkaOptions()
-        self.cache: dict[bytes, Any] = {}
-        self.calls: dict[Hashable, Any] = {}
+def rules(count: int) -> Rules:
+    """On so many topics."""
+    found = [KafkaRule(None, None, None, None, (f"topic-{n}",), None, None, _REF) for n in range(count)]
+    return Rules(L7Protocol.KAFKA, found)
 
 
 def header(api: int, version: int, correlation_id: int) -> bytes:
@@ -102,7 +88,7 @@ def header(api: int, version: int, correlation_id: int) -> bytes:
     return struct.pack(">hhih", api, version, correlation_id, len(_CLIENT)) + _CLIENT + tags
 
 
-def pairs(case: Case, count: int) -> list[tuple[bytes, bytes]]:
+def pairs(case: Case, count: int) -> list[Pair]:
     """Requests and their responses."""
     api, made = BY_NAME[case.api.lower()].key, []
     for number in range(count):
@@ -118,29 +104,10 @@ def measure(case: Case, rules: Rules) -> float:
     known.topics.put((("10.0.0.9", 9092), _ID), "topic-7", 1)
     talk = KafkaConversation(rules, known, ("10.0.0.9", 9092), 300)
     opening = Case("", "Fetch", 12, lambda _: _fetch([_named()], 0, 0), _FETCHED)
-    made, best = pairs(case, _PAIRS // _ROUNDS), float("inf")
-    _carry(talk, pairs(opening, 1))
-    for _ in range(_ROUNDS):
-        start = process_time()
-        _carry(talk, made)
-        best = min(best, (process_time() - start) / len(made) * 1e6)
-    return best
-
-
-def _carry(talk: KafkaConversation, made: Sequence[tuple[bytes, bytes]]) -> None:
-    for asked, answered in made:
-        talk.receive(Direction.REQUEST, asked, False, 1.0)
-        talk.receive(Direction.RESPONSE, answered, False, 1.0)
-
-
-def main() -> None:
-    """Measure and print."""
-    few, many = Rules(10), Rules(10_000)
-    print(f"{'':28}{'10 rules':>12}{'10,000':>12}{'ratio':>8}")
-    for case in _CASES:
-        costs = [measure(case, rules) for rules in (few, many)]
-        print(f"{case.title:28}{costs[0]:9.2f} us{costs[1]:9.2f} us{costs[1] / costs[0]:8.2f}")
+    carry(talk, pairs(opening, 1))
+    made = pairs(case, _PAIRS // _ROUNDS)
+    return min(cost(talk, made) for _ in range(_ROUNDS))
 
 
 if __name__ == "__main__":
-    main()
+    table(_CASES, rules, measure)
