@@ -236,6 +236,8 @@ class KafkaConversation(Requests):
     def _judge_again(self, due: Due, fetched: Fetched) -> None:
         due.fetched, head = fetched._replace(judge=self.judge), due.head
         assert head is not None  # noqa: S101 -- it is a request's, which has one
+        if self.judge.audit_only:
+            return
         if fetched.topics is not None:
             items = tuple(Item(name, None, fetched.group) for name in sorted(fetched.topics))
             outcome = examine(head, items, False, self._names, self.judge) if items else None

@@ -227,3 +227,15 @@ def test_lists_that_were_asked_for_in_audit_mode() -> None:
     first, second = rig.heard()
     assert [one["name"] for one in answer(first, "Metadata", 9)["topics"]] == ["orders"]
     assert [one["group_id"] for one in answer(second, "ListGroups", 4, 2)["groups"]] == ["g"]
+
+
+def test_lists_of_any_size_pass_from_one_audit_to_the_next() -> None:
+    small = KafkaOptions(max_held=65_536)
+    topics = say("Metadata", 9, {"topics": [{"name": f"secret-{n:05}"} for n in range(5000)]})
+    rig = Rig(Teller(small, audit_only=True)).ask(ask("Metadata", 9, {"topics": None}))
+    flip(rig, audit_only=True, options=small).say(topics[:1000])
+    assert rig.client == topics[:1000] and rig.known.held == 0
+    assert rig.say(topics[1000:]).client == topics and rig.told == [("FORWARDED", "Metadata", 1, 0, True)]
+    # What enforces ends the connection where it cannot read all.
+    rig = Rig(Teller(small, audit_only=True)).ask(ask("Metadata", 9, {"topics": None}))
+    assert flip(rig, options=small).say(topics[:1000]).aborted and rig.client == b""
