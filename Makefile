@@ -6,15 +6,19 @@ SHELL := /bin/bash
 BIN := .venv/bin
 WORKERS ?= 4
 ARGS ?=
+AS_COMPILED = $(addprefix tests/,http1 http2 rim kafka cassandra) --ignore tests/kafka/e2e --ignore tests/cassandra/e2e
 C_FILES = $(wildcard sockmap/bpf/*.[ch] bench/*.[ch] bench/splice/*.[ch] tests/splice/programs/*.[ch])
 
-.PHONY: help install demo demo-kafka demo-cassandra test bench lint type format clean
+.PHONY: help install compile demo demo-kafka demo-cassandra test bench lint type format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## apt packages, kernel headers for bcc, .venv with the command l7proxy
 	@scripts/install.sh
+
+compile: ## compile what the workers run for each request: half the processor time (for a minute or two)
+	@scripts/install.sh compile
 
 demo: install ## a short play: allowed, refused and audited requests, the flow log, the cost
 	@$(BIN)/python -m demo
@@ -30,6 +34,8 @@ demo-cassandra: ## the same with a Cassandra: tables, words that say one thing a
 test: ## install what the tests need and run them all, privileged ones included (ARGS="-k name")
 	@scripts/install.sh test
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@echo "again, of what is compiled:"
+	@L7PROXY_TEST_COMPILED=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(AS_COMPILED) $(ARGS) || [ $$? = 5 ]
 
 bench: ## l7proxy beside a direct connection, HAProxy, nginx and Envoy; sockets and sidecars, spliced and not
 	@scripts/install.sh bench

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from l7proxy.held import Frame, Pool
@@ -17,17 +16,23 @@ Then: TypeAlias = Callable[[int, int, Reader], None]
 behind the code. Raises Malformed."""
 
 
-@dataclass(slots=True, eq=False)
 class Due:
     """An answer that is awaited. `request` None: no record is written. `leans`: its request depends on the session's
     keyspace. `then`: has to be told of the answer. `own`: the proxy has asked, and the client hears nothing of it."""
 
-    request: CqlStatement | None
-    started: float
-    consistency: int = -1
-    leans: bool = False
-    then: Then | None = None
-    own: bool = False
+    __slots__ = ("consistency", "leans", "own", "request", "started", "then")
+
+    def __init__(
+        self,
+        request: CqlStatement | None,
+        started: float,
+        consistency: int = -1,
+        leans: bool = False,
+        then: Then | None = None,
+        own: bool = False,
+    ) -> None:
+        self.request, self.started, self.consistency = request, started, consistency
+        self.leans, self.then, self.own = leans, then, own
 
     def record(self, stream: int, now: float, code: int, answered: bool) -> Record | None:
         """Its flow record."""

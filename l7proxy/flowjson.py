@@ -185,8 +185,8 @@ class ConnectionEncoder:
         """One line, newline included. `wall_time` is when the exchange ended, in seconds since the epoch."""
         encoder = self._encoder
         stamp = encoder.stamp(wall_time)
-        request, code, started, ended, call = record
-        latency = int((ended - started) * 1e9)
+        request, code, call = record.request, record.code, record.call
+        latency = int((record.ended - record.started) * 1e9)
         if latency < 0:
             latency = 0
         if isinstance(request, KafkaRequest):

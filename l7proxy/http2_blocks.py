@@ -7,7 +7,8 @@ Blocks that pass meanwhile are made anew for the server, without its table.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 from hpack.hpack import encode_integer
@@ -157,8 +158,11 @@ def block_frames(flags: int, stream: int, block: bytes) -> bytes:
     return made
 
 
-def literal(fields: Fields) -> bytes:
-    """A block that neither uses nor changes a table."""
+def literal(fields: Sequence[Any]) -> bytes:
+    """A block that neither uses nor changes a table.
+
+    `fields` are Any because compiled code makes pairs of its own of a `tuple[bytes, bytes]`, without hpack's class.
+    """
     made = bytearray()
     for field in fields:
         made += b"\x10" if isinstance(field, NeverIndexedHeaderTuple) else b"\x00"

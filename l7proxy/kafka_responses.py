@@ -10,7 +10,6 @@ import struct
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -53,7 +52,6 @@ class Fetched(NamedTuple):
     start: str = ""
 
 
-@dataclass(slots=True, eq=False)
 class Due:
     """A response that the client waits for. `answer`: our own, sent in its turn (empty: none is
     due, but the record has its turn); None: the server's is awaited, which
@@ -61,13 +59,20 @@ class Due:
     is written. `code`: of our answer, or of our part of one. `fetched`: the response is judged again if another policy
     holds when it begins."""
 
-    request: KafkaRequest | None
-    head: Head | None
-    started: float
-    answer: bytes | None = None
-    code: int = 0
-    then: Then | None = None
-    fetched: Fetched | None = None
+    __slots__ = ("answer", "code", "fetched", "head", "request", "started", "then")
+
+    def __init__(
+        self,
+        request: KafkaRequest | None,
+        head: Head | None,
+        started: float,
+        answer: bytes | None = None,
+        code: int = 0,
+        then: Then | None = None,
+        fetched: Fetched | None = None,
+    ) -> None:
+        self.request, self.head, self.started, self.answer = request, head, started, answer
+        self.code, self.then, self.fetched = code, then, fetched
 
     def record(self, now: float, code: int, answered: bool) -> Record | None:
         """Its flow record."""

@@ -110,11 +110,13 @@ class KafkaRequest:
     protocol: str = "Kafka"
 
 
-class KafkaCall(NamedTuple):
+class KafkaCall:
     """What tells one request of Kafka from another that asks for the same. `answered`: by the server."""
 
-    correlation_id: int
-    answered: bool
+    __slots__ = ("answered", "correlation_id")
+
+    def __init__(self, correlation_id: int, answered: bool) -> None:
+        self.correlation_id, self.answered = correlation_id, answered
 
 
 @dataclass(slots=True, eq=False)
@@ -137,16 +139,17 @@ class CqlStatement:
     protocol: str = "Cassandra"
 
 
-class CqlCall(NamedTuple):
+class CqlCall:
     """What tells one request of CQL from another that asks for the same. `consistency` is its number (-1: it has none);
     `answered`: by the server."""
 
-    stream: int
-    consistency: int
-    answered: bool
+    __slots__ = ("answered", "consistency", "stream")
+
+    def __init__(self, stream: int, consistency: int, answered: bool) -> None:
+        self.stream, self.consistency, self.answered = stream, consistency, answered
 
 
-class Record(NamedTuple):
+class Record:
     """A request has ended, or was refused: write its flow record.
 
     `started` and `ended` are in seconds of the clock that `receive` was given; `code` is the response's status
@@ -154,11 +157,17 @@ class Record(NamedTuple):
     -1). `call` is what this protocol adds for a single exchange.
     """
 
-    request: Request | KafkaRequest | CqlStatement
-    code: int
-    started: float
-    ended: float
-    call: Grpc | KafkaCall | CqlCall | None = None
+    __slots__ = ("call", "code", "ended", "request", "started")
+
+    def __init__(
+        self,
+        request: Request | KafkaRequest | CqlStatement,
+        code: int,
+        started: float,
+        ended: float,
+        call: Grpc | KafkaCall | CqlCall | None = None,
+    ) -> None:
+        self.request, self.code, self.started, self.ended, self.call = request, code, started, ended, call
 
 
 class Carried(NamedTuple):

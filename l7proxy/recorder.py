@@ -37,8 +37,7 @@ class Recorder:
             except Exception:
                 log.exception("a record could not be written; it is counted as lost")
                 self._sink.lost += 1
-            request, _, started, ended, call = record
-            count(request, connection.endpoint, ended - started, type(call) is Grpc)
+            count(record.request, connection.endpoint, record.ended - record.started, type(record.call) is Grpc)
         self._sink.add(lines)
 
     def over(self, connection: ConnectionRecords, requests: Carried, responses: Carried, now: float) -> None:

@@ -374,6 +374,7 @@ class Node:
             "endpoints": len(self.table.workloads),
             "workers": self.pool.pids(),
             "worker_restarts": self.pool.restarts,
+            "compiled": self.pool.compiled,
             "flows_lost": self.flow_writer.lost,
             "datapath": self.datapath.counters(),
         } | self.splicer.status()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import pickle
 import socket
 import struct
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, cast
 
+from l7proxy.compiled import modules
 from l7proxy.control import FrameReader, Kind, frame
 from l7proxy.snapshot import Snapshot
 from l7proxy.splice_node import NodeSplicer
@@ -82,9 +84,19 @@ class WorkerPool:
         self._snapshot = b""
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._compiled = modules()
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the workers run compiled code."""
+        return self._compiled is not None
 
     async def start(self, snapshot: Snapshot) -> None:
         """Start every worker and wait until all serve. Raises TimeoutError."""
+        log.info(
+            "the workers run %s",
+            "compiled code" if self.compiled else "plain sources: `make compile` halves their work",
+        )
         self._snapshot = frame(Kind.SNAPSHOT, pickle.dumps(snapshot))
         self._keepers = [asyncio.create_task(self._keep(index)) for index in range(self.count)]
         await self._reached(snapshot.generation, 30.0)
@@ -155,6 +167,7 @@ class WorkerPool:
                     *self._command(index, theirs.fileno()),
                     pass_fds=(theirs.fileno(), *self._fds()),
                     stdin=asyncio.subprocess.DEVNULL,
+                    env=self._environment(),
                 )
             ours.setblocking(False)
             await asyncio.get_running_loop().create_connection(lambda: handle, sock=ours)
@@ -174,6 +187,12 @@ class WorkerPool:
 
     def _fds(self) -> list[int]:
         return [self.flows_fd, self.listeners_fd, *self._splicer.fds.values()]
+
+    def _environment(self) -> dict[str, str]:
+        if self._compiled is None:
+            return dict(os.environ)
+        path = os.pathsep.join(filter(None, (str(self._compiled), os.environ.get("PYTHONPATH"))))
+        return {**os.environ, "PYTHONPATH": path}
 
     def _command(self, index: int, control: int) -> list[str]:
         words: dict[str, object] = {"--control": control, "--index": index}

@@ -2,10 +2,11 @@
 # Sets a Debian machine up for l7proxy: apt packages, kernel headers for bcc, and .venv with the command l7proxy (and
 # the programs in Go that tests and bench take).
 #
-#   scripts/install.sh [test] [lint] [bench] [kafka] [cassandra]
+#   scripts/install.sh [compile] [test] [lint] [bench] [kafka] [cassandra]
 #
-# Without words: what running takes. Each word adds what that work needs (kafka, cassandra: their demos). Everything that is
-# there already is left alone, and a second run with nothing changed ends at once.
+# Without words: what running takes. Each word adds what that work needs (compile: the workers' code is compiled, as for
+# test and bench; kafka, cassandra: their demos). Everything that is there already is left alone, and a second run with
+# nothing changed ends at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 022
@@ -26,16 +27,17 @@ packages_for() {
         run) echo python3 python3-venv python3-bpfcc iproute2 curl ca-certificates ;;
         test)
             echo bpftool iputils-ping netbase procps nginx-light apache2-bin lighttpd wrk haproxy git make
-            echo nghttp2-client nghttp2-server "$(go_package)" default-jdk-headless maven kcat nodejs iptables gcc libc6-dev spin
+            echo nghttp2-client nghttp2-server "$(go_package)" default-jdk-headless maven kcat nodejs iptables spin
             ;;
+        compile) echo gcc libc6-dev python3-dev ;;
         lint) echo clang-format ;;
         bench)
-            echo netbase wrk haproxy nginx-light procps nghttp2-client "$(go_package)" iptables gcc libc6-dev
+            echo netbase wrk haproxy nginx-light procps nghttp2-client "$(go_package)" iptables
             echo default-jdk-headless maven
             ;;
         kafka) echo default-jre-headless maven kcat ;;
         cassandra) echo default-jre-headless maven ;;
-        *) fail "'$1' is none of: test, lint, bench, kafka, cassandra" ;;
+        *) fail "'$1' is none of: compile, test, lint, bench, kafka, cassandra" ;;
     esac
 }
 
@@ -180,6 +182,11 @@ cassandra_server() {
     cp $pom build/cassandra/lib/pom.xml
 }
 
+# A few hundred milliseconds if it was done for these sources.
+compile_workers() {
+    .venv/bin/python scripts/compile.py || fail "the workers' code could not be compiled (see above)"
+}
+
 check_bpf() {
     .venv/bin/python - <<'PY' || fail "this kernel ($kernel) does not let us compile and load a BPF program (see above)"
 from bcc import BPF
@@ -195,18 +202,20 @@ stamp() {
 }
 
 words=("$@")
+asked_for() { case " ${words[*]} " in *" $1 "*) ;; *) false ;; esac; }
+if (asked_for test || asked_for bench) && ! asked_for compile; then words+=(compile); fi
 packages=$(packages_for run)
 for word in "${words[@]}"; do
     packages+=" $(packages_for "$word")"
 done
 now=$(stamp)
-asked_for() { case " ${words[*]} " in *" $1 "*) ;; *) false ;; esac; }
 with_broker() { asked_for test || asked_for bench || asked_for kafka; }
 with_cassandra() { asked_for test || asked_for bench || asked_for cassandra; }
 built() {
     { ! with_broker || [ -e build/kafka/lib/pom.xml ]; } && { ! with_cassandra || [ -e build/cassandra/lib/pom.xml ]; }
 }
 if grep -qsx "$now" .venv/.installed && built && .venv/bin/python -c 'import bcc, l7proxy' 2>/dev/null; then
+    if asked_for compile; then compile_workers; fi
     say "all is there (${words[*]:-run})"
     exit 0
 fi
@@ -221,5 +230,6 @@ if asked_for test; then java_programs; fi
 if with_broker; then kafka_broker; fi
 if with_cassandra; then cassandra_server; fi
 check_bpf
+if asked_for compile; then compile_workers; fi
 echo "$now" >>.venv/.installed
 say "done: $PWD/.venv/bin/l7proxy"

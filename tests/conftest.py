@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import os
 import resource
+import sys
 from collections.abc import Generator
 from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from l7proxy import compiled
 
 # How long an example takes says more of what else the machine does than of what is tried.
 settings.register_profile("l7proxy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -21,6 +25,18 @@ _BPF = {"x86_64": 321, "aarch64": 280}
 """Number of the bpf(2) system call by machine."""
 _OPEN_FILES = 65_536
 """A test with 5,000 connections has both ends of each."""
+
+COMPILED = os.environ.get("L7PROXY_TEST_COMPILED") == "1"
+"""Conversations and parsers are tried as workers run them; otherwise as sources."""
+if COMPILED:
+    folder = compiled.modules()
+    if folder is None:
+        raise pytest.UsageError("nothing is compiled of these sources: make compile")
+    for name in [name for name in sys.modules if name.split(".")[0] in compiled.PACKAGES]:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    if not str(importlib.import_module("l7proxy.relay").__file__).endswith(".so"):
+        raise pytest.UsageError(f"{folder} is not what is imported")
 
 
 @cache
@@ -52,7 +68,10 @@ def pytest_configure(config: pytest.Config) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(_OPEN_FILES, hard) if hard >= 0 else _OPEN_FILES, hard))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if COMPILED:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("sources")])
+        items[:] = [item for item in items if not item.get_closest_marker("sources")]
     refusal = privileged_refusal()
     for item in items:
         if refusal and item.get_closest_marker("privileged"):

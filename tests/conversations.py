@@ -5,13 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field
 from random import Random
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from l7proxy.conversation import Conversation
-from l7proxy.ops import Abort, Close, Direction, Drop, Inject, Need, Op, Pass, Record, Wait
+from l7proxy.ops import (
+    Abort,
+    Close,
+    CqlCall,
+    Direction,
+    Drop,
+    Grpc,
+    Inject,
+    KafkaCall,
+    Need,
+    Op,
+    Pass,
+    Record,
+    Wait,
+)
 
 REQUEST, RESPONSE = Direction.REQUEST, Direction.RESPONSE
 Talk = TypeVar("Talk", bound=Conversation)
+
+
+def changed(record: Record, **changes: Any) -> Record:
+    """The same record but for these fields."""
+    names = ("request", "code", "started", "ended", "call")
+    return Record(**{name: getattr(record, name) for name in names} | changes)
+
+
+def _told(call: Grpc | KafkaCall | CqlCall | None) -> tuple[int | str | bool, ...] | None:
+    """As what is equal if it says the same."""
+    if isinstance(call, KafkaCall):
+        return call.correlation_id, call.answered
+    if isinstance(call, CqlCall):
+        return call.stream, call.consistency, call.answered
+    return call
 
 
 @dataclass
@@ -62,7 +91,7 @@ class Conversing(Generic[Talk]):
     @property
     def told(self) -> Sequence[object]:
         """Everything that the records say."""
-        return [(astuple(r.request), *r[1:]) for r in self.records]
+        return [(astuple(r.request), r.code, r.started, r.ended, _told(r.call)) for r in self.records]
 
     @property
     def reason(self) -> str:

@@ -121,6 +121,7 @@ def test_what_is_being_prepared_has_a_limit(version: int) -> None:
     assert len(rig.served()) == 1 and rig.talk._preparing == 0
 
 
+@pytest.mark.sources
 @pytest.mark.parametrize("version", [4, 5])
 def test_what_waits_is_not_read_at_every_answer(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A USE may be as long as any statement."""

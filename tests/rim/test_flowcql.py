@@ -9,6 +9,7 @@ from l7proxy.ops import CqlCall, CqlStatement, Record
 from parsers.facts import UNKNOWN, CqlRequest
 from parsers.options import CassandraOptions
 from policies.verdict import L7Decision, Verdict
+from tests.conversations import changed
 from tests.rim.test_flowjson import ALLOWED, REFUSED, encoder, l7, parsed
 
 ORDERS, PAYMENTS = CqlRequest("select", "shop", "orders"), CqlRequest("update", "shop", "payments")
@@ -79,7 +80,7 @@ def test_a_level_that_has_no_name_and_a_name_that_is_hostile() -> None:
 def test_statements_that_do_the_same_have_stream_ids_of_their_own() -> None:
     one, first = encoder(), cql()
     calls = [CqlCall(0, 1, True), CqlCall(32767, 1, True), CqlCall(-1, 6, True)]
-    flows = [own(parsed(one.l7(first._replace(call=call), 1.0))) for call in calls]
+    flows = [own(parsed(one.l7(changed(first, call=call), 1.0))) for call in calls]
     assert [(flow["stream"], flow["consistency"]) for flow in flows] == [
         (0, "ONE"),
         (32767, "ONE"),

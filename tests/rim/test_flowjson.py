@@ -20,6 +20,7 @@ from parsers.facts import CqlRequest
 from policies.identity import cidr, reserved, workload
 from policies.verdict import L7Decision, RuleRef, Verdict
 from sockmap.events import Event
+from tests.conversations import changed
 
 RULE = RuleRef("default/api-policy", "ingress[0].toPorts[0].rules.http[0]", "policies/api.yaml", 12)
 ALLOWED = L7Decision(Verdict.FORWARDED, RULE, "a rule allows it")
@@ -172,7 +173,7 @@ def test_equal_requests_of_other_decisions_do_not_mix() -> None:
 def call(status: int = 0, requests: int = 1, responses: int = 1, **changes: Any) -> Record:
     url = "/orders.v1.Orders/GetOrder"
     one = record(**{"url": url, "protocol": "HTTP/2", **changes})
-    return one._replace(call=Grpc("orders.v1.Orders", "GetOrder", status, requests, responses))
+    return changed(one, call=Grpc("orders.v1.Orders", "GetOrder", status, requests, responses))
 
 
 def test_a_grpc_call() -> None:
@@ -217,15 +218,16 @@ def test_calls_of_one_request_have_numbers_of_their_own_and_share_their_text() -
     first = call()
     for count in range(1, 5):
         numbers = Grpc("orders.v1.Orders", "GetOrder", count, count, 2 * count)
-        again = first._replace(ended=10.0 + count, call=numbers)
+        again = changed(first, ended=10.0 + count, call=numbers)
         flow = parsed(one.l7(again, 1.0))
         facts = flow["extensions"]["value"]["l7proxy"]["grpc"]
         shown = [facts[name] for name in ("status", "request_messages", "response_messages")]
         assert shown == [count, count, 2 * count]
         assert f" {count}000ms (" in flow["Summary"] and f"{count} -> {2 * count} messages" in flow["Summary"]
         key = (first.request, first.code)
-        assert flows.grpc_parts(key, numbers) is flows.grpc_parts(key, first.call or numbers)
-    assert "grpc" not in parsed(one.l7(first._replace(call=None), 1.0))["extensions"]["value"]["l7proxy"]
+        both = flows.grpc_parts(key, numbers), flows.grpc_parts(key, Grpc("a.B", "C", 0, 0, 0))
+        assert all(one is other for one, other in zip(*both, strict=True))
+    assert "grpc" not in parsed(one.l7(changed(first, call=None), 1.0))["extensions"]["value"]["l7proxy"]
 
 
 @pytest.mark.parametrize(
@@ -294,7 +296,7 @@ def test_any_bytes_give_valid_json(
     encode = encoder()
     for _ in range(2):
         flow = parsed(encode.l7(one, when))
-    other = parsed(encode.l7(one._replace(call=Grpc(host, url, code - 1, 1, 1)), when))
+    other = parsed(encode.l7(changed(one, call=Grpc(host, url, code - 1, 1, 1)), when))
     assert other["l7"] == flow["l7"]
     valid = method.encode("utf-8", "replace").decode()
     assert other["extensions"]["value"]["l7proxy"]["grpc"]["service"] == host.encode("utf-8", "replace").decode()

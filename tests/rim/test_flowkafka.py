@@ -6,6 +6,7 @@ from typing import Any
 
 from l7proxy.ops import KafkaCall, KafkaRequest, Record
 from policies.verdict import L7Decision, Verdict
+from tests.conversations import changed
 from tests.rim.test_flowjson import ALLOWED, REFUSED, encoder, l7, parsed
 
 
@@ -36,6 +37,6 @@ def test_a_refused_kafka_request() -> None:
 
 def test_kafka_requests_that_ask_for_the_same_have_correlation_ids_of_their_own() -> None:
     one, first = encoder(), kafka(groups=("g",), transactional_ids=("t",))
-    flows = [parsed(one.l7(first._replace(call=KafkaCall(number, True)), 1.0)) for number in (0, -1, 2**31 - 1)]
+    flows = [parsed(one.l7(changed(first, call=KafkaCall(number, True)), 1.0)) for number in (0, -1, 2**31 - 1)]
     assert [flow["l7"]["kafka"]["correlation_id"] for flow in flows] == [0, -1, 2**31 - 1]
     assert flows[0]["extensions"]["value"]["l7proxy"]["kafka"]["transactional_ids"] == ["t"]

@@ -16,6 +16,7 @@ from l7proxy.ops import CqlCall, CqlStatement, Grpc, KafkaCall, KafkaRequest, Re
 from l7proxy.recorder import ConnectionRecords, Recorder
 from policies.identity import reserved
 from policies.verdict import L7Decision, Verdict
+from tests.conversations import changed
 
 
 class Samples(dict[tuple[str, ...], float]):
@@ -100,7 +101,7 @@ def test_recorded_calls_are_counted() -> None:
     connection = ConnectionRecords(recorder, "api", lambda: flows)
     record = Record(asked(Verdict.FORWARDED, "HTTP/2"), 200, 1.0, 1.5)
     connection.add(record)
-    connection.add(record._replace(call=Grpc("a.B", "C", 0, 1, 1)))
+    connection.add(changed(record, call=Grpc("a.B", "C", 0, 1, 1)))
     decision = L7Decision(Verdict.FORWARDED, None, "because")
     connection.add(Record(KafkaRequest(decision, "Fetch", 12), 0, 1.0, 1.5, KafkaCall(1, True)))
     connection.add(Record(CqlStatement(decision, "QUERY", "use"), -1, 1.0, 1.5, CqlCall(1, -1, True)))

@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 import uvloop
 
+from l7proxy.flowlog import BatchSink
 from l7proxy.limits import Limits
+from l7proxy.metrics import WorkerMetrics
 from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, Op, Pass, Wait
 from l7proxy.origin import Origin
+from l7proxy.recorder import ConnectionRecords, Recorder
 from l7proxy.relay import Relay
 from policies.identity import reserved
 from sockmap.flows import Flow
@@ -96,8 +99,8 @@ class Owner:
         self.bridges: Callable[[], Any] | None = None
         self.loop.set_exception_handler(lambda loop, context: self.failures.append(str(context.get("exception"))))
 
-    def records(self, origin: Origin) -> Any:
-        return set()
+    def records(self, origin: Origin) -> ConnectionRecords:
+        return ConnectionRecords(Recorder(BatchSink(lambda _: True), WorkerMetrics()), "x", _no_encoder)
 
     def upstream_failed(self, relay: Relay, reason: str) -> None:
         self.failures.append(reason)
@@ -110,6 +113,10 @@ class Owner:
 
     def closed(self, relay: Relay) -> None:
         self.gone += 1
+
+
+def _no_encoder() -> Any:
+    raise AssertionError("no lines are wanted")
 
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

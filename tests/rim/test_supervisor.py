@@ -75,6 +75,7 @@ class Pool:
     """Stands for the workers: keeps what they were told."""
 
     restarts = 0
+    compiled = False
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.told: list[Snapshot] = []
