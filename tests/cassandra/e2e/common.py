@@ -61,12 +61,24 @@ class Net:
         how = [f"CASSANDRA_LOGIN={self.login}", f"CASSANDRA_REACTOR={self.reactor}"]
         return ["env", *how, sys.executable, str(CLIENTS / f"{client}.py"), *words]
 
-    def run(self, scenario: str, version: int | str = "-", compression: str = "", client: str = "driver") -> Any:
-        """What a scenario of a client gives."""
+    def run(
+        self,
+        scenario: str,
+        version: int | str = "-",
+        compression: str = "",
+        client: str = "driver",
+        *,
+        beside: bool = False,
+    ) -> Any:
+        """What a scenario of a client gives; `beside` the proxy, if so wanted."""
         argv = self.argv(scenario, version, compression, client)
-        done = self.lab.run(self.front.ns, argv, timeout=150, check=False)
+        done = self.lab.run(self.place(beside), argv, timeout=150, check=False)
         assert done.returncode == 0, f"{done.stderr[-4000:]}{self.node.output.read_text()[-2000:]}{self.records()[-9:]}"
         return json.loads(done.stdout.splitlines()[-1])
+
+    def place(self, beside: bool) -> str:
+        """The namespace of clients: in front of the proxy, or beside it."""
+        return str(self.server.namespace) if beside else self.front.ns
 
     @contextmanager
     def running(

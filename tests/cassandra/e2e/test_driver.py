@@ -69,6 +69,14 @@ def test_blobs(net: Net, wire: tuple[int, str]) -> None:
     assert net.run("blobs", *wire) == {"version": wire[0], "same": True, "size": 12 << 20, "refused": REFUSED}
 
 
+def test_the_largest_blob_that_the_server_takes(net: Net, wire: tuple[int, str]) -> None:
+    """It is the same as beside the proxy, byte for byte, and so is what is said of a larger one."""
+    found = net.run("largest", *wire)
+    assert found["same"] and "16777216" in found["beyond"]
+    assert (16 << 20) - (128 << 10) < found["size"] < 16 << 20
+    assert found == net.run("largest", *wire, beside=True)
+
+
 def test_tracing(net: Net, wire: tuple[int, str]) -> None:
     assert net.run("traced", *wire) == {"version": wire[0], "traced": True, "read": [["one"]]}
 
