@@ -20,9 +20,10 @@ from l7proxy.cassandra_known import CassandraKnown, Reading, Views
 from l7proxy.cassandra_parts import Due, State, Then
 from l7proxy.cassandra_requests import Requests, Step
 from l7proxy.cql_judge import because, unread
-from l7proxy.held import Server
+from l7proxy.held import HELD_LONG, Server
 from l7proxy.http1_exchange import Judge, refusal_text
-from l7proxy.ops import Close, Direction, Inject, Op, Pass
+from l7proxy.limits import Limits
+from l7proxy.ops import Abort, Close, Direction, Inject, Op, Pass
 from l7proxy.output import Output
 from parsers.cassandra import Envelope, Malformed, Opcode, Reader
 from parsers.cassandra_compression import SNAPPY
@@ -105,11 +106,15 @@ class CassandraConversation(Requests):
         """See `l7proxy.conversation.Conversation`."""
         output = Output()
         for stream, due in self._due.items():
-            self._answers.append(refusal(self._speaks, stream, SERVER_ERROR, f"upstream: {reason}"))
+            if not due.own:
+                self._answers.append(refusal(self._speaks, stream, SERVER_ERROR, f"upstream: {reason}"))
             if due.request is not None:
                 due.request = because(due.request, f"upstream: {reason}")
         for record in self._records(now):
             output.add(record)
+        if self._carried or self._left:
+            self._end(output, Abort(f"upstream: {reason}"))  # The client is in the midst of an answer.
+            return output.done()
         self._release(output)
         if not self._ended:
             self._end(output, Close(f"upstream: {reason}"))
@@ -126,6 +131,29 @@ class CassandraConversation(Requests):
             elif not self._carried and not self._ended:
                 self._release(output)
         return output.done()
+
+    def late(self, now: float, limits: Limits) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+        if self._ended or self._state is State.UNREAD:
+            return ()
+        if (self._waits or self._quiet) and self._unanswered(now - limits.idle_timeout):
+            return self.upstream_failed("no answer in time to what the next requests wait for", now)
+        output = Output()
+        most, before = self.judge.cassandra.max_held_together, now - limits.head_timeout
+        # Where nothing is enforced, what waits goes on when the server has answered, and not before.
+        stays = self.judge.audit_only and (self._waits or self._quiet)
+        if not stays and self._known.wants(most, before, (self._gather, self._large)):
+            self._stream = None
+            self._broken(Malformed(0, HELD_LONG), b"", now, output)
+            if not self._carried and not self._ended:
+                self._release(output)
+        elif self._known.wants(most, before, (self._held, self._large_response)):
+            self._bad_response(HELD_LONG, 0, now, output)
+        return output.done()
+
+    def _unanswered(self, before: float) -> bool:
+        """Whether something is due since then for which requests may wait."""
+        return any(due.started < before and (due.leans or due.then is not None) for due in self._due.values())
 
     def draining(self, now: float) -> Sequence[Op]:
         """See `l7proxy.conversation.Conversation`."""

@@ -11,9 +11,9 @@ from enum import Enum, auto
 
 from l7proxy.cassandra_known import CassandraKnown
 from l7proxy.cassandra_parts import Large, State, envelopes
-from l7proxy.cassandra_responses import SMALL, Responses
+from l7proxy.cassandra_responses import Responses
 from l7proxy.cql_judge import unread
-from l7proxy.held import Frame, Gather
+from l7proxy.held import SMALL, Frame, Gather
 from l7proxy.http1_exchange import Judge
 from l7proxy.ops import FOREVER, Abort, CqlCall, CqlStatement, Direction, Drop, Inject, Pass, Record, Wait
 from l7proxy.output import Output
@@ -124,12 +124,12 @@ class Requests(Responses, ABC):
             if size < 0:
                 break
             position += size
-            whole = whole or self._gather is None
+            whole = whole or (self._gather is None and self._large is None)
         part = position < len(data) or self._gather is not None or self._large is not None
         waits = bool(output.ops) and type(output.ops[-1]) is Wait
-        small = self._gather is None or self._gather.have < SMALL
+        small = all(one is None or one.have < SMALL for one in (self._gather, self._large))
         reads = self._state is State.FRAMES
-        self.head_pending = part and not (whole or waits or self._large) and small and reads
+        self.head_pending = part and not (whole or waits) and small and reads
         if end and part and not waits and reads and not self._ended:
             self._cut_short(len(data) - position, now, output)
 
@@ -205,7 +205,7 @@ class Requests(Responses, ABC):
         if available >= size:
             return size if self._whole(Frame(data, position, position + size, False), head, now, output) else -1
         self._may_hold(size)
-        self._gather = Gather(size, self._known)
+        self._gather = Gather(size, self._known, now)
         return 0
 
     def _whole(self, frame: Frame, head: Envelope, now: float, output: Output) -> bool:
@@ -259,7 +259,7 @@ class Requests(Responses, ABC):
             frame = Frame(data, position, position + size, False)
             return size if self._whole_request_segment(frame, head, now, output) else -1
         self._may_hold(size)
-        self._gather = Gather(size, self._known)
+        self._gather = Gather(size, self._known, now)
         return 0
 
     def _whole_request_segment(self, frame: Frame, head: SegmentHead, now: float, output: Output) -> bool:
@@ -274,7 +274,7 @@ class Requests(Responses, ABC):
                 raise Malformed(0, "a large message whose first segment does not hold its header")
             size = HEADER + self._read_head(payload, 0).size
             self._may_hold(size)
-            self._large = Large(size, self._known)
+            self._large = Large(size, self._known, now)
         self._may_hold(self._large.size)
         self._large.add(frame, payload)
         frame.ends(output)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from l7proxy.cassandra_parts import Due, Large, State, envelopes
 from l7proxy.cassandra_shared import Shared
 from l7proxy.cql_judge import because, unread
-from l7proxy.held import Frame, Gather
+from l7proxy.held import SMALL, Frame, Gather
 from l7proxy.ops import Abort, Close, CqlCall, Direction, Drop, Inject, Need, Op, Pass, Record
 from l7proxy.output import Output
 from parsers.cassandra import COMPRESSED, HEADER, Envelope, Malformed, Opcode, Reader, read_response_envelope
@@ -20,8 +20,6 @@ from parsers.cassandra_responses import message
 from parsers.cassandra_segments import SegmentHead, head_size, read_head, read_payload, write_segments
 
 RESPONSE = Direction.RESPONSE
-SMALL = 65_536
-"""Bytes of a message or segment that is held in any case."""
 _ERROR = 65_536
 """Bytes of an error that is read; a longer one passes, and its code is not told."""
 
@@ -97,7 +95,7 @@ class Responses(Shared):
     def _hold(self, size: int, data: bytes, position: int, now: float, output: Output) -> int:
         """Hold back what begins here until `size` bytes are there."""
         self._may_hold(size)
-        self._held = Gather(size, self._known)
+        self._held = Gather(size, self._known, now)
         return self._gathered_response(self._held, data, position, now, output)
 
     def _may_hold(self, size: int) -> None:
@@ -264,7 +262,7 @@ class Responses(Shared):
         due = self._due_for(head)
         if self._wants(head, due):
             self._may_hold(size)
-            self._large_response = Large(size, self._known)
+            self._large_response = Large(size, self._known, now)
             self._next_part(self._large_response, frame, payload, now, output)
             return
         if len(payload) > size:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from l7proxy.held import Frame, Server
+from l7proxy.held import HELD_LONG, Frame, Server
 from l7proxy.http1_exchange import Judge
 from l7proxy.kafka_changes import both, completes, learns, lists, question, rewrites, watches
 from l7proxy.kafka_exchange import Names, because, examine, judge_item, unread
@@ -23,6 +23,7 @@ from l7proxy.kafka_requests import Requests
 from l7proxy.kafka_responses import Due, Fetched, State, Then
 from l7proxy.kafka_sasl import HANDSHAKE
 from l7proxy.kafka_sessions import FETCH, SHARE_FETCH, Sessions, Step
+from l7proxy.limits import Limits
 from l7proxy.ops import Close, Direction, Inject, KafkaCall, KafkaRequest, Op, Record
 from l7proxy.output import Output
 from parsers.kafka import API_VERSIONS, Head, read_head, request, response, unsupported_version
@@ -102,6 +103,24 @@ class KafkaConversation(Requests):
                 self._end(output, Close("the request did not come in time"))
             elif not self._carried:
                 self._release(now, output)
+        return output.done()
+
+    def late(self, now: float, limits: Limits) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+        if self._ended or self._state is State.UNREAD:
+            return ()
+        if self._waits and self._due and self._due[0].started < now - limits.idle_timeout:
+            return self.upstream_failed("no answer in time to what the next requests wait for", now)
+        output = Output()
+        most, before = self.judge.kafka.max_held_together, now - limits.head_timeout
+        # Where nothing is enforced, what waits goes on when the server has answered, and not before.
+        stays = self.judge.audit_only and self._waits
+        if not stays and self._known.wants(most, before, (self._gather,)):
+            self._broken(unread(HELD_LONG, self.judge), None, now, output)
+            if not self._carried and not self._ended:
+                self._release(now, output)
+        elif self._known.wants(most, before, (self._held,)):
+            self._bad_response(HELD_LONG, 0, now, output)
         return output.done()
 
     def draining(self, now: float) -> Sequence[Op]:

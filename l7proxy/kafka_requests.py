@@ -129,7 +129,7 @@ class Requests(Responses):
             return -1
         if size > LARGE_FROM and not self._sasl.raw:
             return self._begin(data, position, 4 + size, now, output)
-        self._gather = Gather(4 + size, self._known)
+        self._gather = Gather(4 + size, self._known, now)
         return 0
 
     def _room(self, now: float, output: Output) -> bool:
@@ -216,7 +216,7 @@ class Requests(Responses):
                 return -1
             if size > most:
                 raise Malformed(0, f"a request of {size} bytes, more than kafka.max_held")
-            self._gather = Gather(size, self._known)
+            self._gather = Gather(size, self._known, now)
             return 0
         large, place = found
         if large.scan.count > self.judge.kafka.max_names:

@@ -200,7 +200,7 @@ class Responses(ABC):
                 return 0
             if size > self.judge.kafka.max_held:
                 raise Malformed(0, f"a response of {size} bytes, more than kafka.max_held, has to be read")
-            self._held = Gather(size, self._known)
+            self._held = Gather(size, self._known, now)
             return self._gathered(self._held, data, position, now, output)
         self._answered(due, data, position, position + size, now, output, taken=False)
         return size
