@@ -3,17 +3,20 @@ and bytes held."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from l7proxy.held import Newest, Pool
+from l7proxy.held import Newest, Pool, Server
 from parsers.facts import UNKNOWN, CqlRequest
 
 Name: TypeAlias = tuple[str | None, str | None]
 """Keyspace and table."""
 _WRITES = frozenset({"insert", "update", "delete"})
 _SERVERS = 1000
+NEVER = -1e9
+"""Long before any second of the connections' clock."""
 
 
 class Reading(NamedTuple):
@@ -40,7 +43,7 @@ def unknown(reason: str, *, heavy: bool) -> Reading:
 class Views:
     """The materialized views of a server, as it told at `asked` (seconds of the connections' clock)."""
 
-    asked: float = -1e9
+    asked: float = NEVER
     tables: dict[Name, CqlRequest] = field(default_factory=dict)
     """By view: SELECT of its table."""
     views: dict[Name, list[Name]] = field(default_factory=dict)
@@ -77,3 +80,13 @@ class CassandraKnown(Pool):
         """By (server, id). An id is the hash of what it was made from, so nothing here is ever wrong."""
         self.views: Newest[Views] = Newest(_SERVERS, views + _SERVERS)
         """By server."""
+        self.watchers: Counter[Server] = Counter()
+        """Connections that are told of changes of the schema."""
+        self.changes = 0
+        """How often a server's views may have changed."""
+
+    def outdated(self, server: Server) -> None:
+        """What is known of its views may be wrong: each connection has to ask before its next statement."""
+        self.changes += 1
+        if (found := self.views.get(server)) is not None:
+            found.asked = NEVER

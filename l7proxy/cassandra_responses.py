@@ -6,6 +6,7 @@ segments (version 5) are opened to see where envelopes begin.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from l7proxy.cassandra_parts import Due, Large, State, envelopes
@@ -20,14 +21,18 @@ from parsers.cassandra_responses import message
 from parsers.cassandra_segments import SegmentHead, head_size, read_head, read_payload, write_segments
 
 RESPONSE = Direction.RESPONSE
-_ERROR = 65_536
-"""Bytes of an error that is read; a longer one passes, and its code is not told."""
+_SHORT = 65_536
+"""Bytes of an error or an event that is read; a longer one passes."""
 
 
-class Responses(Shared):
+class Responses(Shared, ABC):
     """The half of a conversation that reads what the server says."""
 
     __slots__ = ()
+
+    @abstractmethod
+    def _event(self, reader: Reader) -> bool:
+        """Hear of an event. False: the client does not."""
 
     def _responses(self, data: bytes, end: bool, now: float) -> Sequence[Op]:
         records: list[Op] = []
@@ -173,20 +178,22 @@ class Responses(Shared):
     def _wants(head: Envelope, due: Due | None) -> bool:
         """Whether the body has to be read."""
         if due is None:
-            return False
-        return due.then is not None or (head.opcode == Opcode.ERROR and head.size <= _ERROR)
+            return head.size <= _SHORT
+        return due.then is not None or (head.opcode == Opcode.ERROR and head.size <= _SHORT)
 
     def _heard(self, head: Envelope, data: bytes, start: int, stop: int, now: float, output: Output) -> bool:
         """A whole answer. False: the client does not hear of it."""
         due, code = self._due_for(head), -1
-        if due is not None and self._wants(head, due):
+        if due is None:
+            return not self._wants(head, due) or self._event(self._reader(head, data, start, stop))
+        if self._wants(head, due):
             reader = self._reader(head, data, start, stop)
             if head.opcode == Opcode.ERROR:
                 code = reader.int()
             if due.then is not None:
                 due.then(head.opcode, code, reader)
         self._answered(head, due, code, now, output)
-        return due is None or not due.own
+        return not due.own
 
     def _reader(self, head: Envelope, data: bytes, start: int, stop: int) -> Reader:
         if head.flags & COMPRESSED:

@@ -27,6 +27,10 @@ VIEWS = 3
 """Columns of the answer to `views_query`."""
 
 
+SCHEMA_CHANGE = b"SCHEMA_CHANGE"
+"""What an EVENT begins with that tells of one (section 4.2.6)."""
+
+
 class Kind(IntEnum):
     """What a RESULT is (section 4.2.5)."""
 
@@ -75,6 +79,11 @@ def views_query(version: int, stream: int) -> bytes:
     text = b"SELECT keyspace_name, view_name, base_table_name FROM system_schema.views"
     flags = b"\2" if version < 5 else b"\0\0\0\2"
     return write_envelope(version, stream, Opcode.QUERY, _INT.pack(len(text)) + text + b"\0\1" + flags)
+
+
+def register(version: int, stream: int) -> bytes:
+    """The envelope of a REGISTER for changes of the schema (section 4.1.8)."""
+    return write_envelope(version, stream, Opcode.REGISTER, b"\0\1" + _SHORT.pack(len(SCHEMA_CHANGE)) + SCHEMA_CHANGE)
 
 
 def refusal(version: int, stream: int, code: int, text: str, extra: bytes = b"") -> bytes:

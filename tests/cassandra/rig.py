@@ -24,6 +24,9 @@ RULE = RuleRef("default/p", "ingress[0].toPorts[0].rules.cql[0]", "p.yaml", 9)
 SERVER = ("10.0.0.9", 9042)
 Told = tuple[str, str, str, int, int, bool]
 ASKS_VIEWS = b"system_schema.views"
+WIRES = [(3, ""), (4, ""), (4, "lz4"), (4, "snappy"), (5, ""), (5, "lz4")]
+OWN_STREAMS = 30_000
+"""Streams beyond are those of the proxy's own questions."""
 
 
 class Teller:
@@ -110,13 +113,16 @@ class Rig(Conversing[CassandraConversation]):
         super().arrive(direction, data, end)
         while self.views is not None and (question := self._question()) is not None:
             self._answered += 1
-            super().arrive(ANSWERS, self.wire(views_answer(self.views, self.version, question)))
+            if question[4] == Opcode.REGISTER:
+                super().arrive(ANSWERS, self.wire(words.ready(self.version, stream_of(question))))
+            else:
+                super().arrive(ANSWERS, self.wire(views_answer(self.views, self.version, stream_of(question))))
         return self
 
-    def _question(self) -> int | None:
-        """The stream on which the proxy asks for views and has no answer."""
-        asked = [one for one in self.envelopes(REQUEST, 0) if ASKS_VIEWS in one and one[4] == Opcode.QUERY]
-        return stream_of(asked[self._answered]) if len(asked) > self._answered else None
+    def _question(self) -> bytes | None:
+        """What the proxy itself asks and has no answer to."""
+        asked = [one for one in self.envelopes(REQUEST, 0) if own(one)]
+        return asked[self._answered] if len(asked) > self._answered else None
 
     def query(self, text: str, stream: int = 0, **more: Any) -> bytes:
         return words.query(text, self.version, stream, "" if self.framed else self.compression, **more)
@@ -182,8 +188,8 @@ class Rig(Conversing[CassandraConversation]):
         return found
 
     def served(self) -> list[bytes]:
-        """Envelopes that the server got since it was last looked, without the proxy's own question."""
-        return [one for one in self.envelopes(REQUEST) if ASKS_VIEWS not in one]
+        """Envelopes that the server got since it was last looked, without the proxy's own questions."""
+        return [one for one in self.envelopes(REQUEST) if not own(one)]
 
     def heard(self) -> list[bytes]:
         """Envelopes that the client got since it was last looked."""
@@ -216,6 +222,17 @@ class Rig(Conversing[CassandraConversation]):
     @property
     def aborted(self) -> bool:
         return isinstance(self.ending, Abort)
+
+
+def fresh(rig: Rig, judge: Teller | None = None, **more: object) -> Rig:
+    """Another connection of the same kind."""
+    return Rig(rig.version, judge, compression=rig.compression, **more)  # type: ignore[arg-type]
+
+
+def own(envelope: bytes) -> bool:
+    """Whether the proxy asks for views, or to be told of changes."""
+    watches = envelope[4] == Opcode.REGISTER and stream_of(envelope) > OWN_STREAMS
+    return watches or (envelope[4] == Opcode.QUERY and ASKS_VIEWS in envelope)
 
 
 def views_answer(views: Iterable[tuple[str, str, str]], version: int, stream: int) -> bytes:

@@ -118,4 +118,5 @@ def test_the_proxy_waits_for_its_own_question_no_longer() -> None:
     rig = Rig(4)
     rig.views = None
     rig.ask(rig.query(OPEN, 1))
+    assert len(rig.envelopes(REQUEST)) == 1
     assert late(rig, 301).closed and rig.errors() == []

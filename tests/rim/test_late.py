@@ -32,7 +32,7 @@ def answers(asked: bytes) -> bytes:
     """Those of a server of version 4 that says nothing to a USE."""
     found = b""
     for one in split(asked):
-        if one[4] == Opcode.STARTUP:
+        if one[4] in (Opcode.STARTUP, Opcode.REGISTER):
             found += words.ready(4, stream_of(one))
         elif b"system_schema.views" in one:
             found += views_answer((), 4, stream_of(one))

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from parsers.cassandra import Opcode
+from tests import netns
+from tests.cassandra import words
 from tests.cassandra.e2e import common
 from tests.cassandra.e2e.common import RULES, Net
+from tests.cassandra.rig import code_of, split
 
 pytestmark = pytest.mark.privileged
 WIRES = [(3, ""), (4, ""), (4, "lz4"), (4, "snappy"), (5, ""), (5, "lz4")]
@@ -89,6 +94,27 @@ def test_schema(net: Net) -> None:
 def test_who_reads_a_view_reads_its_table(net: Net) -> None:
     """The rules name every view, but not the table of one."""
     assert net.run("views") == {"version": 5, "view": REFUSED, "other": []}
+
+
+def test_a_view_that_is_made_beside_the_proxy(net: Net) -> None:
+    """The server tells of it, though the client has not asked to be told."""
+    net.rules()
+    ask = words.query("SELECT * FROM shop.later_by_name", 4, 1)
+    with netns.connect(net.front.ns, net.server.address) as connection:
+        connection.settimeout(30)
+        connection.sendall(words.startup(4))
+        assert connection.recv(1000)[4] == Opcode.READY
+        connection.sendall(ask)
+        assert code_of(connection.recv(1000)) == 0x2200, "there is none"
+        net.directly(
+            "CREATE MATERIALIZED VIEW shop.later_by_name AS SELECT * FROM shop.secrets "
+            "WHERE id IS NOT NULL AND name IS NOT NULL PRIMARY KEY (name, id)"
+        )
+        time.sleep(1)  # less than the 30 seconds after which it is asked anyway
+        connection.sendall(ask)
+        answer = connection.recv(1000)
+        assert code_of(answer) == 0x2100 and len(split(answer)) == 1
+        net.directly("DROP MATERIALIZED VIEW shop.later_by_name")
 
 
 @pytest.mark.parametrize("version", [4, 5])
