@@ -30,7 +30,10 @@ _SHOWN = 2048
 """Characters of a statement that is logged."""
 _CHILD = 16
 """What one of a batch weighs there, beside its text."""
-_VIEW_CHANGES = frozenset({"create-materialized-view", "drop-materialized-view", "drop-keyspace", "unknown"})
+_VIEW_CHANGES = frozenset(
+    {f"{verb}-{what}" for verb in ("create", "drop") for what in ("materialized-view", "function", "aggregate")}
+    | {"drop-keyspace", "unknown"}
+)
 _ENTRY = 500
 """What is kept of each thing that a prepared statement does, in bytes, about."""
 
@@ -156,7 +159,7 @@ class Statements:
         return read[child.text]
 
     def _judged(self, opcode: str, reading: Reading, judge: Judge, *, own: bool, prepared: bool = False) -> Outcome:
-        requests = self.views.behind(reading.requests)
+        requests = self.views.behind(reading)
         if reading.heavy and not judge.audit_only:
             request = unread(judge, f"a statement that cannot be read and may stall a server; {reading.reason}", opcode)
         else:
@@ -198,7 +201,7 @@ def read_statement(text: bytes, keyspace: str | None, options: CassandraOptions)
         return unknown(str(error), heavy=heavy)
     moves = found.changes_keyspace is not None
     shown = found.redacted(_SHOWN) if options.log_statements else ""
-    return Reading(found.kind, found.requests, found.unqualified, moves, statement=shown)
+    return Reading(found.kind, found.requests, found.unqualified, moves, statement=shown, natives=found.natives)
 
 
 def _may_stall(text: bytes) -> bool:
@@ -217,6 +220,7 @@ def _together(children: list[Reading]) -> Reading:
         reasons[0] if reasons else "",
         any(child.heavy for child in children),
         "; ".join(child.statement for child in children[:_SHOWN] if child.statement)[:_SHOWN],
+        frozenset().union(*(child.natives for child in children)),
     )
 
 

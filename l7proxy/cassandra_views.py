@@ -1,9 +1,10 @@
-"""Which tables have materialized views: asked of the server on the client's own connection, as the same client, which
-is then told of changes of the schema, too."""
+"""Which tables have materialized views, and which keyspaces functions by the names of Cassandra's own: asked of the
+server on the client's own connection, as the same client, which is then told of changes of the schema, too."""
 
 from __future__ import annotations
 
 from abc import ABC
+from dataclasses import dataclass, replace
 from functools import partial
 
 from l7proxy.cassandra_exchange import Statements
@@ -16,25 +17,49 @@ from l7proxy.ops import Direction, Inject
 from l7proxy.output import Output
 from parsers.cassandra import Malformed, Opcode, Reader
 from parsers.cassandra_requests import Other
-from parsers.cassandra_responses import SCHEMA_CHANGE, VIEWS, Kind, read_texts, register, views_query
+from parsers.cassandra_responses import (
+    AGGREGATES,
+    FUNCTIONS,
+    SCHEMA_CHANGE,
+    VIEWS,
+    Kind,
+    Question,
+    query,
+    read_texts,
+    register,
+)
 from parsers.cassandra_segments import write_segments
+from parsers.cql_reader import NATIVE
 
 VIEWS_FOR = 30.0
 """Seconds after which a server is asked again for its views, though it has told of no change."""
 _INVALID = 0x2200
 """The error of a server without the table of views, and so without views."""
 _STREAMS = 32_768
+_QUESTIONS = (VIEWS, FUNCTIONS, AGGREGATES)
+
+
+@dataclass(slots=True, eq=False)
+class Told:
+    """What a server is telling of its `views`, so far, and the questions that are `left`; `changes` had been heard of
+    when it was asked."""
+
+    views: Views
+    changes: int
+    left: list[Question]
 
 
 class Watching(Requests, ABC):
     """The part of a conversation that knows the views of its server."""
 
-    __slots__ = ("_registered", "_server", "_statements", "_watches")
+    __slots__ = ("_registered", "_server", "_statements", "_told", "_watches")
 
     def __init__(self, judge: Judge, known: CassandraKnown, server: Server) -> None:
         super().__init__(judge, known)
         self._server = server
         self._statements = Statements(known, server)
+        self._told: Told | None = None
+        """What the server is telling."""
         self._registered = False
         """The client itself wants to be told of changes of the schema."""
         self._watches: bool | None = None
@@ -49,14 +74,16 @@ class Watching(Requests, ABC):
         return True
 
     def _ask_for_views(self, version: int, now: float, output: Output) -> None:
-        """Once changes are told of, so that none is missed."""
+        """One thing after the other, once changes are told of, so that none is missed."""
         stream = next(one for one in range(_STREAMS - 1, -1, -1) if one not in self._due)
         then: Then
         if self._watches is None:
-            query, then = register(version, stream), self._watched
+            asks, then = register(version, stream), self._watched
         else:
-            query, then = views_query(version, stream), partial(self._told, now, self._known.changes)
-        output.add(Inject(Direction.REQUEST, write_segments(query, self._packed) if self._framed else query))
+            if self._told is None:
+                self._told = Told(Views(now), self._known.changes, list(_QUESTIONS))
+            asks, then = query(self._told.left[0], version, stream), partial(self._hears, self._told)
+        output.add(Inject(Direction.REQUEST, write_segments(asks, self._packed) if self._framed else asks))
         self._due[stream] = Due(None, now, then=then, own=True)
         self._waits += 1
 
@@ -66,23 +93,29 @@ class Watching(Requests, ABC):
         if self._watches:
             self._known.watchers[self._server] += 1
 
-    def _told(self, asked: float, changes: int, opcode: int, code: int, reader: Reader) -> None:
+    def _hears(self, told: Told, opcode: int, code: int, reader: Reader) -> None:
         self._waits -= 1
-        if changes != self._known.changes:
-            asked = NEVER  # It may have been answered before that.
-        views, known = Views(asked), self._known.views.get(self._server)
+        question, known = told.left.pop(0), self._known.views.get(self._server)
         if opcode == Opcode.RESULT and reader.int() == Kind.ROWS:
-            for keyspace, view, table in read_texts(reader, VIEWS, self.judge.cassandra.max_views):
-                views.add(keyspace, view, table)
-            same = known is not None and known.tables == views.tables
-        else:
-            same = known is not None and known.asked > NEVER and code != _INVALID
-            if not same and code != _INVALID:
+            rows = read_texts(reader, question.columns, self.judge.cassandra.max_views)
+            for keyspace, name, *table in rows:
+                if table:
+                    told.views.add(keyspace, name, *table)
+                elif name in NATIVE:
+                    told.views.functions.add((keyspace, name))
+        elif code != _INVALID:
+            if known is None or known.asked == NEVER:
                 raise Malformed(0, f"the server does not tell its views: opcode {opcode}, error {code:#x}")
-        if known is not None and same:
+            told = Told(replace(known, asked=told.views.asked), told.changes, [])
+        if told.left:
+            return
+        self._told, views = None, told.views
+        if told.changes != self._known.changes:
+            views.asked = NEVER  # It may have been answered before that.
+        if known is not None and (known.tables, known.functions) == (views.tables, views.functions):
             # What was judged by it holds on.
-            known.asked, views = asked, known
-        self._known.views.put(self._server, views, 1 + len(views.tables))
+            known.asked, views = views.asked, known
+        self._known.views.put(self._server, views, 1 + len(views.tables) + len(views.functions))
         self._statements.views = views
 
     def _registers(self, message: Other) -> None:

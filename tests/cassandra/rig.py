@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import md5
 from typing import Any
 
@@ -23,7 +23,8 @@ from tests.conversations import RESPONSE as ANSWERS
 RULE = RuleRef("default/p", "ingress[0].toPorts[0].rules.cql[0]", "p.yaml", 9)
 SERVER = ("10.0.0.9", 9042)
 Told = tuple[str, str, str, int, int, bool]
-ASKS_VIEWS = b"system_schema.views"
+ASKS_VIEWS, ASKS_FUNCTIONS = b"FROM system_schema.views", b"FROM system_schema.functions"
+ASKS = (ASKS_VIEWS, ASKS_FUNCTIONS, b"FROM system_schema.aggregates")
 WIRES = [(3, ""), (4, ""), (4, "lz4"), (4, "snappy"), (5, ""), (5, "lz4")]
 OWN_STREAMS = 30_000
 """Streams beyond are those of the proxy's own questions."""
@@ -80,6 +81,7 @@ class Rig(Conversing[CassandraConversation]):
         super().__init__(CassandraConversation(self.judge, self.known, server))  # type: ignore[arg-type]
         self.views: tuple[tuple[str, str, str], ...] | None = tuple(views)
         """None: the server does not answer by itself."""
+        self.functions: tuple[tuple[str, str], ...] = ()
         self.read, self.framed, self._answered = [0, 0], False, 0
         if begun:
             self.begin()
@@ -113,10 +115,19 @@ class Rig(Conversing[CassandraConversation]):
         super().arrive(direction, data, end)
         while self.views is not None and (question := self._question()) is not None:
             self._answered += 1
-            if question[4] == Opcode.REGISTER:
-                super().arrive(ANSWERS, self.wire(words.ready(self.version, stream_of(question))))
+            super().arrive(ANSWERS, self.wire(tells(question, self.views, self.functions)))
+        return self
+
+    def tell(self, views: Iterable[tuple[str, str, str]] = (), *, error: int | None = None, times: int = 1) -> Rig:
+        """The server answers so many of the proxy's own questions."""
+        for _ in range(times):
+            question = self._question()
+            assert question is not None
+            self._answered += 1
+            if error is not None:
+                self.say(words.error(error, "no", self.version, stream_of(question)))
             else:
-                super().arrive(ANSWERS, self.wire(views_answer(self.views, self.version, stream_of(question))))
+                self.say(tells(question, views, self.functions))
         return self
 
     def _question(self) -> bytes | None:
@@ -232,12 +243,22 @@ def fresh(rig: Rig, judge: Teller | None = None, **more: object) -> Rig:
 def own(envelope: bytes) -> bool:
     """Whether the proxy asks for views, or to be told of changes."""
     watches = envelope[4] == Opcode.REGISTER and stream_of(envelope) > OWN_STREAMS
-    return watches or (envelope[4] == Opcode.QUERY and ASKS_VIEWS in envelope)
+    return watches or (envelope[4] == Opcode.QUERY and any(one in envelope for one in ASKS))
 
 
-def views_answer(views: Iterable[tuple[str, str, str]], version: int, stream: int) -> bytes:
-    rows = list(views)
-    body = struct.pack(">iiii", 2, 5, 3, len(rows))
+def tells(question: bytes, views: Iterable[tuple[str, ...]] = (), functions: Iterable[tuple[str, ...]] = ()) -> bytes:
+    """A server's answer to one of the proxy's own questions, in the version that it comes in."""
+    version, stream = question[0], stream_of(question)
+    if question[4] == Opcode.REGISTER:
+        return words.ready(version, stream)
+    if ASKS_VIEWS in question:
+        return texts(list(views), 3, version, stream)
+    return texts(list(functions) if ASKS_FUNCTIONS in question else [], 2, version, stream)
+
+
+def texts(rows: Sequence[tuple[str, ...]], columns: int, version: int, stream: int) -> bytes:
+    """Rows of so many texts."""
+    body = struct.pack(">iiii", 2, 5, columns, len(rows))
     body += b"".join(struct.pack(">i", len(one)) + one.encode() for row in rows for one in row)
     return words.say(Opcode.RESULT, body, version, stream)
 

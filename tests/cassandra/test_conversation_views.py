@@ -9,7 +9,7 @@ import pytest
 from parsers.cassandra import Opcode
 from parsers.facts import CqlRequest
 from tests.cassandra import words
-from tests.cassandra.rig import Rig, fresh, own, stream_of, views_answer
+from tests.cassandra.rig import Rig, fresh, id_of, own, stream_of
 from tests.conversations import REQUEST, RESPONSE
 
 OPEN, BY_NAME = "SELECT * FROM shop.orders", "SELECT * FROM shop.by_name"
@@ -53,11 +53,12 @@ def test_the_question_for_views_is_nobody_elses(rig: Rig) -> None:
     assert rig.judge.judged == []
     (question,) = [one for one in rig.envelopes(REQUEST) if own(one)]
     assert question[4] == Opcode.REGISTER and stream_of(question) == 32_766
-    rig.say(words.ready(rig.version, 32_766))
-    (question,) = [one for one in rig.envelopes(REQUEST) if own(one)]
-    assert b"system_schema.views" in question and stream_of(question) == 32_766
+    for table in (b"views", b"functions", b"aggregates"):
+        rig.tell()
+        (question,) = [one for one in rig.envelopes(REQUEST) if own(one)]
+        assert b"FROM system_schema." + table in question and stream_of(question) == 32_766
     rig.say(words.say(Opcode.SUPPORTED, b"\0\0", rig.version, 32_767))
-    rig.say(views_answer([], rig.version, 32_766))
+    rig.tell()
     assert len(rig.heard()) == 1 and len(rig.served()) == 2
 
 
@@ -65,9 +66,10 @@ def test_the_question_for_views_is_nobody_elses(rig: Rig) -> None:
 def test_a_server_that_does_not_tell_its_views(code: int) -> None:
     rig = Rig(4)
     rig.views = None
-    rig.ask(rig.query(OPEN)).say(words.ready(4, 32_767)).say(words.error(code, stream=32_767))
+    rig.ask(rig.query(OPEN)).tell().tell(error=code)
     assert rig.aborted == (code != 0x2200)
     if code == 0x2200:
+        rig.tell(times=2)
         assert len(rig.served()) == 1
 
 
@@ -76,7 +78,8 @@ def test_views_that_were_told_count_while_the_server_is_busy(code: int, then: in
     rig = Rig(4, views=[("shop", "by_name", "secrets")])
     rig.ask(rig.query(OPEN)).say(rig.rows())
     rig.now, rig.views = 31.0, None
-    rig.ask(rig.query("SELECT * FROM shop.by_name")).say(words.error(code, stream=32_767))
+    rig.ask(rig.query("SELECT * FROM shop.by_name")).tell(error=code)
+    rig.tell(error=code, times=0 if then else 2)
     assert rig.ending is None and bool(then) == ((0, then) in rig.errors()[1:])
 
 
@@ -118,10 +121,9 @@ def test_a_change_while_the_server_tells_its_views(rig: Rig) -> None:
     """What it tells then may be what was before."""
     rig = fresh(rig, views=[])
     rig.views = None
-    rig.ask(rig.query(BY_NAME, 1)).say(words.ready(rig.version, 32_767))
-    rig.say(event(rig), views_answer([], rig.version, 32_767))
+    rig.ask(rig.query(BY_NAME, 1)).tell().say(event(rig)).tell(times=3)
     assert rig.served() == [] and rig.errors() == []
-    rig.say(views_answer([("shop", "by_name", "secrets")], rig.version, 32_767))
+    rig.tell([("shop", "by_name", "secrets")], times=3)
     assert rig.served() == [] and rig.errors() == [(1, UNAUTHORIZED)]
 
 
@@ -130,7 +132,7 @@ def test_a_change_behind_which_the_server_does_not_tell_its_views(rig: Rig) -> N
     rig.ask(rig.query(BY_NAME, 1)).say(rig.rows(1)).say(event(rig))
     rig.served()
     rig.views = None
-    rig.ask(rig.query(BY_NAME, 1)).say(words.error(0x1001, "busy", rig.version, 32_767))
+    rig.ask(rig.query(BY_NAME, 1)).tell(error=0x1001)
     assert rig.aborted and rig.served() == []
 
 
@@ -147,12 +149,52 @@ def test_when_nobody_hears_of_changes_any_more(rig: Rig) -> None:
     assert not rig.known.watchers
 
 
+CALLS = "SELECT abs(v) FROM shop.orders"
+
+
+@pytest.mark.parametrize(
+    ("text", "keyspace", "hidden"),
+    [
+        (CALLS, None, True),
+        ("SELECT k FROM orders WHERE k = abs(1)", "shop", True),
+        ("INSERT INTO shop.orders (k) VALUES (Abs(1))", None, True),
+        ('SELECT "abs"(v) FROM shop.orders', None, True),
+        ("SELECT system.abs(v), now(), abs FROM shop.orders", None, False),
+        ("SELECT abs(v) FROM mall.orders", None, False),
+        ("SELECT k FROM orders WHERE k = abs(1)", "mall", False),
+    ],
+)
+def test_functions_that_hide_one_of_cassandras(rig: Rig, text: str, keyspace: str | None, hidden: bool) -> None:
+    """Who calls abs in a keyspace that has an abs of its own executes that one."""
+    rig = fresh(rig, views=[])
+    rig.functions = (("shop", "abs"), ("shop", "other"))
+    if keyspace is not None:
+        rig.ask(rig.query(f"USE {keyspace}", 1)).say(rig.set_keyspace(keyspace, 1))
+    rig.ask(rig.query(text, 1))
+    executes = [one for one in rig.judge.judged if one.action == "execute"]
+    assert executes == ([CqlRequest("execute", "shop")] if hidden else [])
+
+
+def test_a_function_that_is_made_later(rig: Rig) -> None:
+    rig = fresh(rig, views=[])
+    number = id_of(CALLS)
+    rig.ask(rig.prepare(CALLS, 1)).say(words.prepared(number, rig.version, 1))
+    rig.ask(rig.execute(number, 1), rig.batch(CALLS, number, stream=2)).say(rig.rows(1), rig.rows(2))
+    assert CqlRequest("execute", "shop") not in rig.judge.judged
+    rig.functions = (("shop", "abs"),)
+    rig.say(event(rig)).ask(rig.execute(number, 1))
+    assert rig.judge.judged[-1] == CqlRequest("execute", "shop")
+    rig.say(rig.rows(1))
+    del rig.judge.judged[:]
+    rig.ask(rig.batch(number, stream=2))
+    assert rig.judge.judged[-1] == CqlRequest("execute", "shop")
+
+
 def test_a_server_that_tells_of_nothing(rig: Rig) -> None:
     """It is asked every 30 seconds then."""
     rig = fresh(rig, views=[])
     rig.views = None
-    rig.ask(rig.query(BY_NAME, 1)).say(words.error(0, "no", rig.version, 32_767))
-    rig.say(views_answer([], rig.version, 32_767)).say(rig.rows(1))
+    rig.ask(rig.query(BY_NAME, 1)).tell(error=0).tell(times=3).say(rig.rows(1))
     assert rig.errors() == [(1, 0)] and not rig.known.watchers
 
 

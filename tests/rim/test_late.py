@@ -15,7 +15,7 @@ from l7proxy.limits import Limits
 from parsers.cassandra import Opcode
 from parsers.options import CassandraOptions, KafkaOptions
 from tests.cassandra import words
-from tests.cassandra.rig import code_of, split, stream_of, views_answer
+from tests.cassandra.rig import code_of, own, split, stream_of, tells
 from tests.cassandra.test_worker import TABLE, envelope
 from tests.kafka.rig import produce
 from tests.kafka.test_worker import TOPIC, frame
@@ -32,10 +32,10 @@ def answers(asked: bytes) -> bytes:
     """Those of a server of version 4 that says nothing to a USE."""
     found = b""
     for one in split(asked):
-        if one[4] in (Opcode.STARTUP, Opcode.REGISTER):
+        if one[4] == Opcode.STARTUP:
             found += words.ready(4, stream_of(one))
-        elif b"system_schema.views" in one:
-            found += views_answer((), 4, stream_of(one))
+        elif own(one):
+            found += tells(one)
         elif b"USE" not in one:
             found += words.rows(4, stream_of(one))
     return found

@@ -17,7 +17,7 @@ from parsers.cassandra import Opcode
 from tests import netns
 from tests.cassandra import words
 from tests.cassandra.e2e.common import cql_policy
-from tests.cassandra.rig import code_of, split, stream_of, views_answer
+from tests.cassandra.rig import code_of, own, split, stream_of, tells
 from tests.lab import Lab
 from tests.node import NodeHandle, growth
 
@@ -71,10 +71,10 @@ class Server:
     @staticmethod
     def answer(asked: bytes) -> bytes:
         stream = stream_of(asked)
-        if asked[4] != Opcode.QUERY:
+        if asked[4] == Opcode.STARTUP:
             return words.ready(4, stream)
-        if b"system_schema.views" in asked:
-            return views_answer((), 4, stream)
+        if own(asked):
+            return tells(asked)
         return words.rows(4, stream, (1 << 20) if b"LARGE" in asked else 30)
 
 
