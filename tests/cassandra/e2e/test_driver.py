@@ -96,25 +96,41 @@ def test_who_reads_a_view_reads_its_table(net: Net) -> None:
     assert net.run("views") == {"version": 5, "view": REFUSED, "other": []}
 
 
-def test_a_view_that_is_made_beside_the_proxy(net: Net) -> None:
+MADE_LATER = [
+    (
+        "SELECT * FROM shop.later_by_name",
+        0x2200,
+        "CREATE MATERIALIZED VIEW shop.later_by_name AS SELECT * FROM shop.secrets "
+        "WHERE id IS NOT NULL AND name IS NOT NULL PRIMARY KEY (name, id)",
+        "DROP MATERIALIZED VIEW shop.later_by_name",
+    ),
+    (
+        "SELECT abs(id) FROM shop.orders WHERE id = 1",
+        0,
+        "CREATE FUNCTION shop.abs (a int) CALLED ON NULL INPUT RETURNS int LANGUAGE java AS 'return 77;'",
+        "DROP FUNCTION shop.abs",
+    ),
+]
+"""What is asked, what the server says of it at first, and what it does not say then."""
+
+
+@pytest.mark.parametrize(("text", "code", "made", "gone"), MADE_LATER, ids=["view", "function"])
+def test_what_is_made_beside_the_proxy(net: Net, text: str, code: int, made: str, gone: str) -> None:
     """The server tells of it, though the client has not asked to be told."""
     net.rules()
-    ask = words.query("SELECT * FROM shop.later_by_name", 4, 1)
+    ask = words.query(text, 4, 1)
     with netns.connect(net.front.ns, net.server.address) as connection:
         connection.settimeout(30)
         connection.sendall(words.startup(4))
         assert connection.recv(1000)[4] == Opcode.READY
         connection.sendall(ask)
-        assert code_of(connection.recv(1000)) == 0x2200, "there is none"
-        net.directly(
-            "CREATE MATERIALIZED VIEW shop.later_by_name AS SELECT * FROM shop.secrets "
-            "WHERE id IS NOT NULL AND name IS NOT NULL PRIMARY KEY (name, id)"
-        )
+        assert code_of(connection.recv(1000)) == code
+        net.directly(made)
         time.sleep(1)  # less than the 30 seconds after which it is asked anyway
         connection.sendall(ask)
         answer = connection.recv(1000)
         assert code_of(answer) == 0x2100 and len(split(answer)) == 1
-        net.directly("DROP MATERIALIZED VIEW shop.later_by_name")
+        net.directly(gone)
 
 
 @pytest.mark.parametrize("version", [4, 5])
