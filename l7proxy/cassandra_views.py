@@ -125,7 +125,7 @@ class Watching(Requests, ABC):
         if reader.short_bytes() != SCHEMA_CHANGE:
             return True
         self._known.outdated(self._server)
-        return self._registered or not self._watches
+        return self._registered
 
     def _watch_no_more(self) -> None:
         """The connection is over."""
