@@ -15,15 +15,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from l7proxy.cassandra_exchange import CACHED_TEXT, Outcome, Statements, Unprepared
-from l7proxy.cassandra_known import CassandraKnown, Reading, Views
+from l7proxy.cassandra_exchange import CACHED_TEXT, Outcome, Unprepared
+from l7proxy.cassandra_known import CassandraKnown, Reading
 from l7proxy.cassandra_parts import Due, Then
-from l7proxy.cassandra_requests import Requests, Step
+from l7proxy.cassandra_requests import Step
+from l7proxy.cassandra_views import VIEWS_FOR, Watching
 from l7proxy.cql_judge import because, unread
 from l7proxy.frames import State
 from l7proxy.held import Server
 from l7proxy.http1_exchange import Judge, refusal_text
-from l7proxy.ops import Close, Direction, Inject, Op, Pass
+from l7proxy.limits import Limits
+from l7proxy.ops import Abort, Close, Direction, Op, Pass
 from l7proxy.output import Output
 from parsers.cassandra import Envelope, Opcode, Reader
 from parsers.cassandra_compression import SNAPPY
@@ -32,26 +34,17 @@ from parsers.cassandra_responses import (
     SERVER_ERROR,
     UNAUTHORIZED,
     UNPREPARED,
-    VIEWS,
     Kind,
-    read_texts,
     refusal,
     unprepared,
-    views_query,
 )
-from parsers.cassandra_segments import write_segments
 from parsers.malformed import Malformed
 from policies.model import L7Protocol
 
-_VIEWS_FOR = 30.0
-"""Seconds after which a server is asked again for its views."""
-_INVALID = 0x2200
-"""The error of a server without the table of views, and so without views."""
-_STREAMS = 32_768
 _AT_ONCE = frozenset((int(Opcode.EXECUTE), int(Opcode.QUERY)))
 
 
-class CassandraConversation(Requests):
+class CassandraConversation(Watching):
     """See `l7proxy.conversation.Conversation`. `judge` may be replaced at any time; requests read later are judged by
     it, and so are prepared statements.
 
@@ -59,13 +52,11 @@ class CassandraConversation(Requests):
     enforces ends such a connection.
     """
 
-    __slots__ = ("_keyspace", "_lost", "_preparing", "_server", "_statements")
+    __slots__ = ("_keyspace", "_lost", "_preparing")
     protocol = L7Protocol.CASSANDRA
 
     def __init__(self, judge: Judge, known: CassandraKnown, server: Server) -> None:
-        super().__init__(judge, known)
-        self._server = server
-        self._statements = Statements(known, server)
+        super().__init__(judge, known, server)
         self._keyspace: str | None = None
         """That of the session, as the server has confirmed it."""
         self._preparing = 0
@@ -106,11 +97,15 @@ class CassandraConversation(Requests):
         """See `l7proxy.conversation.Conversation`."""
         output = Output()
         for stream, due in self._due.items():
-            self._answers.append(refusal(self._speaks, stream, SERVER_ERROR, f"upstream: {reason}"))
+            if not due.own:
+                self._answers.append(refusal(self._speaks, stream, SERVER_ERROR, f"upstream: {reason}"))
             if due.request is not None:
                 due.request = because(due.request, f"upstream: {reason}")
         for record in self._records(now):
             output.add(record)
+        if self._carried or self._left:
+            self._end(output, Abort(f"upstream: {reason}"))  # The client is in the midst of an answer.
+            return output.done()
         self._release(now, output)
         if not self._ended:
             self._end(output, Close(f"upstream: {reason}"))
@@ -121,23 +116,29 @@ class CassandraConversation(Requests):
         self._stream = None
         return super().head_timeout(now)
 
+    def late(self, now: float, limits: Limits) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+        self._stream = None
+        return super().late(now, limits)
+
     def finish(self, now: float) -> Sequence[Op]:
         """See `l7proxy.conversation.Conversation`."""
         self._forget_response()
+        self._watch_no_more()
         return super().finish(now)
 
     # -- messages ------------------------------------------------------------------------------------------------
 
     def _judge_message(self, head: Envelope, message: Message, now: float, output: Output) -> Step:
         if isinstance(message, Other):
-            return self._other(head, now)
+            return self._other(head, message, now)
         if isinstance(message, Startup):
             return self._startup(head, message, now)
         if not self._ready:
             raise Malformed(0, "a statement before the server has let the client in")
         if self._lost and not self.judge.audit_only:
             raise Malformed(0, "a policy enforces now what this connection was not read for")
-        if now - self._statements.views.asked > _VIEWS_FOR and not self._known_views(now):
+        if now - self._statements.views.asked > VIEWS_FOR and not self._known_views(now):
             self._ask_for_views(head.version, now, output)
             return Step.WAIT
         try:
@@ -145,13 +146,14 @@ class CassandraConversation(Requests):
         except Unprepared as error:
             return self._unprepared(head, message, error, now, output)
 
-    def _other(self, head: Envelope, now: float) -> Step:
+    def _other(self, head: Envelope, message: Other, now: float) -> Step:
         if not self._open and head.opcode != Opcode.OPTIONS:
             raise Malformed(0, "a request before STARTUP")
         then: Then | None = None
         if head.opcode == Opcode.AUTH_RESPONSE:
             then = self._authenticated
             self._waits += 1
+        self._registers(message)
         self._due[head.stream] = Due(None, now, then=then)
         return Step.PASS
 
@@ -190,7 +192,7 @@ class CassandraConversation(Requests):
             return False
         if len(self._due) >= limits.max_in_flight or stop - start > limits.max_frame:
             return False
-        if now - statements.views.asked > _VIEWS_FOR:
+        if now - statements.views.asked > VIEWS_FOR:
             return False
         message = read_request(opcode, self._version, 0, data, start, stop, 0)
         if isinstance(message, Execute):
@@ -258,8 +260,7 @@ class CassandraConversation(Requests):
         """The answer to what may have changed the keyspace, or views."""
         self._waits -= moves
         if changes:
-            self._known.views.drop(self._server)
-            self._statements.views = Views()
+            self._known.outdated(self._server)
         if opcode == Opcode.RESULT and reader.int() == Kind.SET_KEYSPACE:
             if not moves:
                 raise Malformed(0, "a keyspace that nobody asked for")
@@ -288,37 +289,3 @@ class CassandraConversation(Requests):
         self._answers.append(unprepared(head.version, head.stream, error.id))
         output.add(self._record(request, now, consistency, UNPREPARED))
         return Step.DROP
-
-    # -- views ---------------------------------------------------------------------------------------------------
-
-    def _known_views(self, now: float) -> bool:
-        """Whether another connection has asked not long ago."""
-        found = self._known.views.get(self._server)
-        if found is None or now - found.asked > _VIEWS_FOR:
-            return False
-        self._statements.views = found
-        return True
-
-    def _ask_for_views(self, version: int, now: float, output: Output) -> None:
-        stream = next(one for one in range(_STREAMS - 1, -1, -1) if one not in self._due)
-        query = views_query(version, stream)
-        output.add(Inject(Direction.REQUEST, write_segments(query, self._packed) if self._framed else query))
-        self._due[stream] = Due(None, now, then=partial(self._told, now), own=True)
-        self._waits += 1
-
-    def _told(self, asked: float, opcode: int, code: int, reader: Reader) -> None:
-        self._waits -= 1
-        views, known = Views(asked), self._known.views.get(self._server)
-        if opcode == Opcode.RESULT and reader.int() == Kind.ROWS:
-            for keyspace, view, table in read_texts(reader, VIEWS, self.judge.cassandra.max_views):
-                views.add(keyspace, view, table)
-            same = known is not None and known.tables == views.tables
-        else:
-            same = known is not None and code != _INVALID
-            if not same and code != _INVALID:
-                raise Malformed(0, f"the server does not tell its views: opcode {opcode}, error {code:#x}")
-        if known is not None and same:
-            # What was judged by it holds on.
-            known.asked, views = asked, known
-        self._known.views.put(self._server, views, 1 + len(views.tables))
-        self._statements.views = views

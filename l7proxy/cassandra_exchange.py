@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from l7proxy.cassandra_known import CassandraKnown, Reading, Views, unknown
 from l7proxy.cql_judge import because, judged, unread
@@ -29,10 +28,13 @@ _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MOST_NUMBER + 1))
 _SHOWN = 2048
 """Characters of a statement that is logged."""
 _CHILD = 16
-"""What one of a batch weighs there, beside its text."""
-_VIEW_CHANGES = frozenset({"create-materialized-view", "drop-materialized-view", "drop-keyspace", "unknown"})
+"""What one of a batch weighs there, beside its text, or a function that is called."""
+_VIEW_CHANGES = frozenset(
+    {f"{verb}-{what}" for verb in ("create", "drop") for what in ("materialized-view", "function", "aggregate")}
+    | {"drop-keyspace", "unknown"}
+)
 _ENTRY = 500
-"""What is kept of each thing that a prepared statement does, in bytes, about."""
+"""What is kept of each thing that a prepared statement does or calls, in bytes, about."""
 
 
 @dataclass(slots=True, eq=False)
@@ -130,7 +132,8 @@ class Statements:
             ids.add(_id(keyspace.encode() + text))
         if number not in ids:
             return False
-        self._known.prepared.put((self._server, number), reading, len(text) + _ENTRY * len(reading.requests))
+        things = len(reading.requests) + len(reading.natives)
+        self._known.prepared.put((self._server, number), reading, len(text) + _ENTRY * things)
         return True
 
     def _prepared(self, number: bytes) -> Reading:
@@ -156,7 +159,7 @@ class Statements:
         return read[child.text]
 
     def _judged(self, opcode: str, reading: Reading, judge: Judge, *, own: bool, prepared: bool = False) -> Outcome:
-        requests = self.views.behind(reading.requests)
+        requests = self.views.behind(reading)
         if reading.heavy and not judge.audit_only:
             request = unread(judge, f"a statement that cannot be read and may stall a server; {reading.reason}", opcode)
         else:
@@ -168,8 +171,8 @@ class Statements:
         return Outcome(request, reading, leans, moves)
 
     @staticmethod
-    def _remember(judge: Judge, key: Hashable, found: Any, size: int) -> None:
-        if size <= CACHED_TEXT:
+    def _remember(judge: Judge, key: Hashable, found: Outcome, size: int) -> None:
+        if size + _CHILD * len(found.reading.natives) <= CACHED_TEXT:
             remember(judge, key, found)
 
 
@@ -198,7 +201,7 @@ def read_statement(text: bytes, keyspace: str | None, options: CassandraOptions)
         return unknown(str(error), heavy=heavy)
     moves = found.changes_keyspace is not None
     shown = found.redacted(_SHOWN) if options.log_statements else ""
-    return Reading(found.kind, found.requests, found.unqualified, moves, statement=shown)
+    return Reading(found.kind, found.requests, found.unqualified, moves, statement=shown, natives=found.natives)
 
 
 def _may_stall(text: bytes) -> bool:
@@ -217,6 +220,7 @@ def _together(children: list[Reading]) -> Reading:
         reasons[0] if reasons else "",
         any(child.heavy for child in children),
         "; ".join(child.statement for child in children[:_SHOWN] if child.statement)[:_SHOWN],
+        frozenset().union(*(child.natives for child in children)),
     )
 
 

@@ -42,12 +42,12 @@ class Due:
 
 
 class Large:
-    """An envelope of `size` bytes that comes in several segments, and is held until it is whole."""
+    """An envelope of `size` bytes that comes in several segments, and is held, from `since` on, until it is whole."""
 
-    __slots__ = ("_payload", "_pool", "_segments", "have", "size")
+    __slots__ = ("_payload", "_pool", "_segments", "have", "since", "size")
 
-    def __init__(self, size: int, pool: Pool) -> None:
-        self.size, self.have = size, 0
+    def __init__(self, size: int, pool: Pool, since: float) -> None:
+        self.size, self.have, self.since = size, 0, since
         self._pool = pool
         self._segments = bytearray()
         self._payload: bytearray | bytes = bytearray()

@@ -14,7 +14,7 @@ from l7proxy.cassandra_parts import Large, envelopes
 from l7proxy.cassandra_responses import Responses
 from l7proxy.cql_judge import unread
 from l7proxy.frames import State
-from l7proxy.held import Frame, Gather
+from l7proxy.held import SMALL, Frame, Gather
 from l7proxy.http1_exchange import Judge
 from l7proxy.ops import CqlCall, CqlStatement, Direction, Inject, Record, Wait
 from l7proxy.output import Output
@@ -151,7 +151,7 @@ class Requests(Responses):
         if available >= size:
             return size if self._whole(Frame(data, position, position + size, False), head, now, output) else -1
         self._may_hold(size)
-        self._gather = Gather(size, self._known)
+        self._gather = Gather(size, self._known, now)
         return 0
 
     def _whole(self, frame: Frame, head: Envelope, now: float, output: Output) -> bool:
@@ -205,7 +205,7 @@ class Requests(Responses):
             frame = Frame(data, position, position + size, False)
             return size if self._whole_request_segment(frame, head, now, output) else -1
         self._may_hold(size)
-        self._gather = Gather(size, self._known)
+        self._gather = Gather(size, self._known, now)
         return 0
 
     def _whole_request_segment(self, frame: Frame, head: SegmentHead, now: float, output: Output) -> bool:
@@ -220,7 +220,7 @@ class Requests(Responses):
                 raise Malformed(0, "a large message whose first segment does not hold its header")
             size = HEADER + self._read_head(payload, 0).size
             self._may_hold(size)
-            self._large = Large(size, self._known)
+            self._large = Large(size, self._known, now)
         self._may_hold(self._large.size)
         self._large.add(frame, payload)
         frame.ends(output)
@@ -284,6 +284,19 @@ class Requests(Responses):
             output.add(Inject(REQUEST, write_segments(b"".join(kept), self._packed)))
 
     # -- endings -------------------------------------------------------------------------------------------------
+
+    def _little(self) -> bool:
+        return super()._little() and (self._large is None or self._large.have < SMALL)
+
+    def _waiting(self) -> bool:
+        return bool(self._waits or self._quiet)
+
+    def _overdue(self, before: float) -> bool:
+        return any(due.started < before and (due.leans or due.then is not None) for due in self._due.values())
+
+    def _crowds(self, before: float, direction: Direction) -> bool:
+        held = (self._held, self._large_response) if direction else (self._gather, self._large)
+        return self._known.wants(self.judge.cassandra.max_held_together, before, held)
 
     def _within(self) -> bool:
         return self._large is not None

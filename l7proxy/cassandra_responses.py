@@ -6,13 +6,14 @@ segments (version 5) are opened to see where envelopes begin.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from l7proxy.cassandra_parts import Due, Large, envelopes
 from l7proxy.cassandra_shared import Shared
 from l7proxy.cql_judge import because, unread
-from l7proxy.frames import SMALL, State
-from l7proxy.held import Frame, Gather
+from l7proxy.frames import State
+from l7proxy.held import SMALL, Frame, Gather
 from l7proxy.ops import Abort, Close, CqlCall, Direction, Inject, Need, Op, Pass, Record
 from l7proxy.output import Output
 from parsers.cassandra import COMPRESSED, HEADER, Envelope, Opcode, Reader, read_response_envelope
@@ -22,14 +23,18 @@ from parsers.cassandra_segments import SegmentHead, head_size, read_head, read_p
 from parsers.malformed import Malformed
 
 RESPONSE = Direction.RESPONSE
-_ERROR = 65_536
-"""Bytes of an error that is read; a longer one passes, and its code is not told."""
+_SHORT = 65_536
+"""Bytes of an error or an event that is read; a longer one passes."""
 
 
-class Responses(Shared):
+class Responses(Shared, ABC):
     """The half of a conversation that reads what the server says."""
 
     __slots__ = ()
+
+    @abstractmethod
+    def _event(self, reader: Reader) -> bool:
+        """Hear of an event. False: the client does not."""
 
     def _responses(self, data: bytes, end: bool, now: float) -> Sequence[Op]:
         records: list[Op] = []
@@ -64,7 +69,7 @@ class Responses(Shared):
     def _hold(self, size: int, data: bytes, position: int, now: float, output: Output) -> int:
         """Hold back what begins here until `size` bytes are there."""
         self._may_hold(size)
-        self._held = Gather(size, self._known)
+        self._held = Gather(size, self._known, now)
         return self._gathered_response(self._held, data, position, now, output)
 
     def _may_hold(self, size: int) -> None:
@@ -138,20 +143,22 @@ class Responses(Shared):
     def _wants(head: Envelope, due: Due | None) -> bool:
         """Whether the body has to be read."""
         if due is None:
-            return False
-        return due.then is not None or (head.opcode == Opcode.ERROR and head.size <= _ERROR)
+            return head.size <= _SHORT
+        return due.then is not None or (head.opcode == Opcode.ERROR and head.size <= _SHORT)
 
     def _heard(self, head: Envelope, data: bytes, start: int, stop: int, now: float, output: Output) -> bool:
         """A whole answer. False: the client does not hear of it."""
         due, code = self._due_for(head), -1
-        if due is not None and self._wants(head, due):
+        if due is None:
+            return not self._wants(head, due) or self._event(self._reader(head, data, start, stop))
+        if self._wants(head, due):
             reader = self._reader(head, data, start, stop)
             if head.opcode == Opcode.ERROR:
                 code = reader.int()
             if due.then is not None:
                 due.then(head.opcode, code, reader)
         self._answered(head, due, code, now, output)
-        return due is None or not due.own
+        return not due.own
 
     def _reader(self, head: Envelope, data: bytes, start: int, stop: int) -> Reader:
         if head.flags & COMPRESSED:
@@ -227,7 +234,7 @@ class Responses(Shared):
         due = self._due_for(head)
         if self._wants(head, due):
             self._may_hold(size)
-            self._large_response = Large(size, self._known)
+            self._large_response = Large(size, self._known, now)
             self._next_part(self._large_response, frame, payload, now, output)
             return
         if len(payload) > size:

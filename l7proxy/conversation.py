@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from l7proxy.http1_exchange import Judge
+from l7proxy.limits import Limits
 from l7proxy.ops import Direction, Op
 from policies.model import L7Protocol
 
@@ -42,6 +43,9 @@ class Conversation(Protocol):
 
     def head_timeout(self, now: float) -> Sequence[Op]:
         """The head that has begun did not come in time: answer so, and close."""
+
+    def late(self, now: float, limits: Limits) -> Sequence[Op]:
+        """Asked once a second: end what has been held back, or waited for, too long."""
 
     def draining(self, now: float) -> Sequence[Op]:
         """The program is asked to end, or nothing has moved for long: close behind the last response in flight."""

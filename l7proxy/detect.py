@@ -14,6 +14,7 @@ from l7proxy.http1_exchange import Exchange, Judge
 from l7proxy.http2 import Http2Conversation
 from l7proxy.kafka import KafkaConversation
 from l7proxy.kafka_known import KafkaKnown
+from l7proxy.limits import Limits
 from l7proxy.ops import Direction, Op
 from parsers.http2 import PREFACE
 from parsers.options import CassandraOptions, KafkaOptions
@@ -112,6 +113,10 @@ class HttpConversation:
     def head_timeout(self, now: float) -> Sequence[Op]:
         """See `l7proxy.conversation.Conversation`."""
         return self._inner.head_timeout(now)
+
+    def late(self, now: float, limits: Limits) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+        return self._inner.late(now, limits)
 
     def draining(self, now: float) -> Sequence[Op]:
         """See `l7proxy.conversation.Conversation`."""

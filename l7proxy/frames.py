@@ -10,14 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import IntEnum, auto
 
-from l7proxy.held import Frame, Gather
+from l7proxy.held import HELD_LONG, SMALL, Frame, Gather
 from l7proxy.http1_exchange import Judge
+from l7proxy.limits import Limits
 from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, Op, Pass, Record, Wait
 from l7proxy.output import Output
 from parsers.malformed import Malformed
 
-SMALL = 65_536
-"""Bytes of a message that is held in any case, and of a request that has to be there in time."""
 _CHANGED = "a policy enforces now what this connection was not read for"
 
 
@@ -84,6 +83,22 @@ class Frames(ABC):
     def _within(self) -> bool:
         """Whether a part of a request is held, or decided on, beside `_gather`."""
 
+    def _little(self) -> bool:
+        """Whether what is there of a request that has begun is little: it has to come in time."""
+        return self._gather is None or self._gather.have < SMALL
+
+    @abstractmethod
+    def _waiting(self) -> bool:
+        """Whether the next request waits for an answer of the server's."""
+
+    @abstractmethod
+    def _overdue(self, before: float) -> bool:
+        """Whether one that the next request waits for is due since before then."""
+
+    @abstractmethod
+    def _crowds(self, before: float, direction: Direction) -> bool:
+        """Whether what is held of a direction since before then has to make room (`Pool.wants`)."""
+
     @abstractmethod
     def _halfway(self) -> bool:
         """Whether one end waits for more, or for less, than the other has said."""
@@ -116,6 +131,26 @@ class Frames(ABC):
         return held.release() if held is not None else b""
 
     # -- what the relay asks -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def upstream_failed(self, reason: str, now: float) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+
+    def late(self, now: float, limits: Limits) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`."""
+        if self._ended or self._state is State.UNREAD:
+            return ()
+        waiting = self._waiting()
+        if waiting and self._overdue(now - limits.idle_timeout):
+            return self.upstream_failed("no answer in time to what the next requests wait for", now)
+        output, before = Output(), now - limits.head_timeout
+        # Where nothing is enforced, what waits goes on when the server has answered, and not before.
+        if not (waiting and self.judge.audit_only) and self._crowds(before, Direction.REQUEST):
+            self._malformed(Malformed(None, HELD_LONG), now, output)
+            self._settle(now, output)
+        elif self._crowds(before, Direction.RESPONSE):
+            self._bad_response(Malformed(None, HELD_LONG), 0, now, output)
+        return output.done()
 
     def head_timeout(self, now: float) -> Sequence[Op]:
         """See `l7proxy.conversation.Conversation`. Later calls say nothing more."""
@@ -160,15 +195,13 @@ class Frames(ABC):
             if size < 0:
                 break
             position += size
-            whole = whole or self._gather is None
-        within = self._within()
-        if position >= len(data) and self._gather is None and not within:
+            whole = whole or (self._gather is None and not self._within())
+        if position >= len(data) and self._gather is None and not self._within():
             self.head_pending = False
             return
         waits = bool(output.ops) and type(output.ops[-1]) is Wait
         # Where requests come one close behind the other, most reads end within one.
-        small = self._gather is None or self._gather.have < SMALL
-        self.head_pending = not (whole or waits or within) and small and self._state is State.FRAMES
+        self.head_pending = not (whole or waits) and self._state is State.FRAMES and self._little()
         if end and not (waits or self._ended) and self._state in (State.FRAMES, State.LARGE):
             self._cut_short(len(data) - position, now, output)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Hashable, Iterable
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from l7proxy.http1_exchange import Judge
 from l7proxy.ops import Direction, Drop, Inject, Pass
@@ -13,6 +13,10 @@ from l7proxy.output import Output
 Server: TypeAlias = tuple[str, int]
 """Address and port. What one server says is believed of that server alone."""
 Kept = TypeVar("Kept")
+SMALL = 65_536
+"""Bytes of a message that may be held in any case."""
+HELD_LONG = "it was held for long, and the worker's connections hold more than half of max_held_together"
+"""Why a connection ends whose messages others have no room for."""
 _CACHED = 4096
 """Things that one judge remembers."""
 
@@ -59,14 +63,26 @@ class Pool:
     def __init__(self) -> None:
         self.held = 0
 
+    def wants(self, most: int, before: float, held: Iterable[Holds | None]) -> bool:
+        """Whether something of `held` has to go: it is not small, began to be held before that time, and all
+        connections hold more than half of `most`."""
+        return 2 * self.held > most and any(one and one.have > SMALL and one.since < before for one in held)
+
+
+class Holds(Protocol):
+    """Something of which `have` bytes are held `since` then, in seconds of the connections' clock."""
+
+    have: int
+    since: float
+
 
 class Gather:
-    """A frame that comes in pieces and is held until it is whole."""
+    """A frame that comes in pieces and is held, from `since` on, until it is whole."""
 
-    __slots__ = ("_data", "_pool", "have", "size")
+    __slots__ = ("_data", "_pool", "have", "since", "size")
 
-    def __init__(self, size: int, pool: Pool) -> None:
-        self.size, self.have = size, 0
+    def __init__(self, size: int, pool: Pool, since: float) -> None:
+        self.size, self.have, self.since = size, 0, since
         self._data: bytearray | bytes = bytearray()
         self._pool = pool
 

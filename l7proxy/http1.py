@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 from l7proxy.http1_exchange import Exchange, Judge, examine, malformed
 from l7proxy.http1_responses import CHUNKS, COUNT, DISCARD, HEAD, STALL, TUNNEL, UNREAD, Responses
+from l7proxy.limits import Limits
 from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, Op, Pass, Wait
 from l7proxy.output import Output
 from parsers.http1 import CHUNKED, Refused, find_head
@@ -309,6 +310,10 @@ class Http1Conversation(Responses):
         self._flight.append((exchange, now))
         self._end(exchange.request.decision.reason)
         return self._released(now)
+
+    def late(self, now: float, limits: Limits) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`. Nothing is held here, and who waits for what is up to the peers."""
+        return ()
 
     def draining(self, now: float) -> Sequence[Op]:
         """See `l7proxy.conversation.Conversation`. A tunnel has no last response: it lives until it is reset."""

@@ -15,6 +15,7 @@ from l7proxy.http1_exchange import Judge, unjudged
 from l7proxy.http2_changes import Http2Changes
 from l7proxy.http2_settings import for_server
 from l7proxy.http2_streams import UNAVAILABLE, Call, Stream
+from l7proxy.limits import Limits
 from l7proxy.ops import Abort, Close, Direction, Drop, Op, Pass, Record, Request, Wait
 from l7proxy.output import Output
 from parsers.http2 import Broken, Code, goaway, rst_stream, settings, settings_frame
@@ -158,6 +159,10 @@ class Http2Conversation(Http2Changes):
         output = Output()
         self._broken(Broken(Code.ENHANCE_YOUR_CALM, "a header block did not come in time"), 0, now, output, 408)
         return output.done()
+
+    def late(self, now: float, limits: Limits) -> Sequence[Op]:
+        """See `l7proxy.conversation.Conversation`. Nothing is held here, and who waits for what is up to the peers."""
+        return ()
 
     def draining(self, now: float) -> Sequence[Op]:
         """See `l7proxy.conversation.Conversation`. Streams opened behind our GOAWAY are refused."""

@@ -15,7 +15,7 @@ from l7proxy.kafka_known import KafkaKnown
 from l7proxy.kafka_large import LARGE_FROM, Large, begin
 from l7proxy.kafka_responses import Due, Responses
 from l7proxy.kafka_sasl import Sasl
-from l7proxy.ops import Drop, KafkaCall, KafkaRequest, Op, Pass, Record, Wait
+from l7proxy.ops import Direction, Drop, KafkaCall, KafkaRequest, Op, Pass, Record, Wait
 from l7proxy.output import Output
 from parsers.kafka import Head
 from parsers.kafka_names import Item
@@ -85,7 +85,7 @@ class Requests(Responses):
             return 4 + size if self._whole_frame(frame, now, output) else -1
         if size > LARGE_FROM and not self._sasl.raw:
             return self._begin(data, position, 4 + size, now, output)
-        self._gather = Gather(4 + size, self._known)
+        self._gather = Gather(4 + size, self._known, now)
         return 0
 
     def _room(self, now: float, output: Output) -> bool:
@@ -159,7 +159,7 @@ class Requests(Responses):
                 return -1
             if size > most:
                 raise Malformed(0, f"a request of {size} bytes, more than kafka.max_held")
-            self._gather = Gather(size, self._known)
+            self._gather = Gather(size, self._known, now)
             return 0
         large, place = found
         if large.scan.count > self.judge.kafka.max_names:
@@ -230,6 +230,16 @@ class Requests(Responses):
             self._close_behind(request.decision.reason)
 
     # -- endings -------------------------------------------------------------------------------------------------
+
+    def _waiting(self) -> bool:
+        return self._waits
+
+    def _overdue(self, before: float) -> bool:
+        return bool(self._due) and self._due[0].started < before
+
+    def _crowds(self, before: float, direction: Direction) -> bool:
+        held = self._held if direction else self._gather
+        return self._known.wants(self.judge.kafka.max_held_together, before, (held,))
 
     def _within(self) -> bool:
         return self._large is not None

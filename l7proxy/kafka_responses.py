@@ -152,7 +152,7 @@ class Responses(Frames):
                 return 0
             if size > self.judge.kafka.max_held:
                 raise Malformed(0, f"a response of {size} bytes, more than kafka.max_held, has to be read")
-            self._held = Gather(size, self._known)
+            self._held = Gather(size, self._known, now)
             return self._gathered_response(self._held, data, position, now, output)
         self._answered(due, data, position, position + size, now, output, taken=False)
         return size

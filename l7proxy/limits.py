@@ -13,9 +13,10 @@ class Limits:
 
     `connections_per_endpoint`: open connections counted for one endpoint, further ones are reset.
     `buffered_bytes`: what one connection may hold in each direction; beyond it nothing more is read from that side.
-    `head_timeout`: from a request head's first byte to its last. `idle_timeout`: between two requests, and in a
-    tunnel without traffic. `connect_timeout`: until the server has accepted. `grace`: what is in flight at a stop
-    may take this long to finish.
+    `head_timeout`: from a request head's first byte to its last; for a large message that is held back, where others
+    need the room. `idle_timeout`: between two requests, in a tunnel without traffic, and for an answer on which the
+    next requests wait. `connect_timeout`: until the server has accepted. `grace`: what is in flight at a stop may take
+    this long to finish.
     """
 
     connections_per_endpoint: int = field(default=10_000, metadata=bounds(1))

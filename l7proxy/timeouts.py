@@ -29,6 +29,8 @@ def enforce(relay: Relay, now: float) -> None:
             relay.close_now()
     elif relay.head_since and now - relay.head_since > limits.head_timeout:
         relay.apply(conversation.head_timeout(now))
+    elif late := conversation.late(now, limits):
+        relay.apply(late)
     elif idle and conversation.idle:
         relay.stop()
     elif idle and requests.credit > FOREVER // 2:

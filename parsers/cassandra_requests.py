@@ -74,7 +74,9 @@ class Batch(NamedTuple):
 
 
 class Other(NamedTuple):
-    """OPTIONS, REGISTER, AUTH_RESPONSE: nothing in them is judged."""
+    """OPTIONS, REGISTER, AUTH_RESPONSE: nothing in them is judged. `events` that are registered for."""
+
+    events: tuple[bytes, ...] = ()
 
 
 Message: TypeAlias = Startup | Query | Prepare | Execute | Batch | Other
@@ -200,9 +202,8 @@ def _other(reader: Reader, opcode: int) -> Startup | Other:
     if opcode == Opcode.STARTUP:
         return _startup(reader)
     if opcode == Opcode.REGISTER:
-        for _ in range(reader.short()):
-            reader.take(reader.short())
-    elif opcode == Opcode.AUTH_RESPONSE:
+        return Other(tuple(reader.short_bytes() for _ in range(reader.short())))
+    if opcode == Opcode.AUTH_RESPONSE:
         reader.skip_bytes()
     return Other()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from typing import NamedTuple
 
 from parsers.cassandra import PAYLOAD, RESPONSE, TRACING, VERSIONS, WARNING, Opcode, Reader, write_envelope
 from parsers.malformed import Malformed
@@ -14,8 +15,24 @@ _INT, _SHORT = struct.Struct(">i"), struct.Struct(">H")
 _LONGEST = 1000
 """Bytes of a message of our own."""
 _ONE_TABLE, _NO_METADATA = 1, 4
-VIEWS = 3
-"""Columns of the answer to `views_query`."""
+
+
+class Question(NamedTuple):
+    """A SELECT whose answer has so many texts in a row."""
+
+    text: bytes
+    columns: int
+
+
+VIEWS = Question(b"SELECT keyspace_name, view_name, base_table_name FROM system_schema.views", 3)
+"""All materialized views, each with its keyspace and its table."""
+FUNCTIONS = Question(b"SELECT keyspace_name, function_name FROM system_schema.functions", 2)
+AGGREGATES = Question(b"SELECT keyspace_name, aggregate_name FROM system_schema.aggregates", 2)
+"""All functions and aggregates that users have made, each with its keyspace."""
+
+
+SCHEMA_CHANGE = b"SCHEMA_CHANGE"
+"""What an EVENT begins with that tells of one (section 4.2.6)."""
 
 
 class Kind(IntEnum):
@@ -60,12 +77,16 @@ def _text(reader: Reader) -> str:
     return reader.data[start : start + size].decode(errors="replace")
 
 
-def views_query(version: int, stream: int) -> bytes:
-    """The envelope of a QUERY for all materialized views, with consistency ONE, which is answered without metadata: as
-    many texts as `VIEWS`, keyspace, view and table."""
-    text = b"SELECT keyspace_name, view_name, base_table_name FROM system_schema.views"
+def query(question: Question, version: int, stream: int) -> bytes:
+    """The envelope of a QUERY, with consistency ONE, which is answered without metadata."""
     flags = b"\2" if version < 5 else b"\0\0\0\2"
-    return write_envelope(version, stream, Opcode.QUERY, _INT.pack(len(text)) + text + b"\0\1" + flags)
+    body = _INT.pack(len(question.text)) + question.text + b"\0\1" + flags
+    return write_envelope(version, stream, Opcode.QUERY, body)
+
+
+def register(version: int, stream: int) -> bytes:
+    """The envelope of a REGISTER for changes of the schema (section 4.1.8)."""
+    return write_envelope(version, stream, Opcode.REGISTER, b"\0\1" + _SHORT.pack(len(SCHEMA_CHANGE)) + SCHEMA_CHANGE)
 
 
 def refusal(version: int, stream: int, code: int, text: str, extra: bytes = b"") -> bytes:

@@ -62,6 +62,7 @@ class Reader:
         "_work",
         "at",
         "calls",
+        "natives",
         "requests",
         "unqualified",
     )
@@ -75,6 +76,7 @@ class Reader:
         self._no_call = -1
         self.requests: list[CqlRequest] = []
         self.calls: list[Name] = []
+        self.natives: set[Name] = set()
         self.unqualified = False
 
     def fail(self, wanted: str) -> NoReturn:
@@ -103,11 +105,13 @@ class Reader:
 
     def add_calls(self, keyspace: str | None) -> None:
         """Note the functions called so far that Cassandra asks EXECUTE for; those without a keyspace are of `keyspace`,
-        or where that is None too, of the session's."""
+        or where that is None too, of the session's. One of Cassandra's own is called by its name unless that keyspace
+        has another of this name."""
         for own, name in self.calls:
-            if own in (None, "system") and name in NATIVE:
-                continue
-            self.add("execute", (keyspace if own is None else own, name), table=False)
+            if own not in (None, "system") or name not in NATIVE:
+                self.add("execute", (keyspace if own is None else own, name), table=False)
+            elif own is None:
+                self.natives.add((self._keyspace if keyspace is None else keyspace, name))
         self.calls.clear()
 
     def first(self) -> str:

@@ -4,8 +4,9 @@ A statement is one or more requests, each with the name of what it is for. Where
 either says the same of it, or refuses it: what is not certain is not guessed. `MOST_TOKENS`, `MOST_NESTED` and
 `MOST_WORK` of `parsers.cql_reader` bound what a server is made to read.
 
-Functions: a call is an ``execute`` of the function's keyspace, unless it is of Cassandra's own by its name. A function
-that hides one of those, ``CREATE FUNCTION ks.abs``, is called without it; making such a function is an ``execute`` too.
+Functions: a call is an ``execute`` of the function's keyspace, unless it is of Cassandra's own by its name. Where the
+keyspace has a function of that name and for these arguments, ``CREATE FUNCTION ks.abs``, Cassandra calls this instead:
+which keyspaces have such is not in the text. Making one is an ``execute`` too.
 """
 
 from __future__ import annotations
@@ -33,13 +34,15 @@ _NEXT = frozenset(("insert", "update", "delete", "apply"))
 class Statement:
     """`kind` is an action of `parsers.facts.ACTIONS`, or ``batch``; `requests` are what it does, and every one of them
     has to be allowed. `unqualified`: it names something without a keyspace, and so depends on the session's.
-    `changes_keyspace`: the keyspace that a USE moves the session to, if the server lets it."""
+    `changes_keyspace`: the keyspace that a USE moves the session to, if the server lets it. `natives`: functions that
+    are Cassandra's own, unless the keyspace has one of that name: it is an ``execute`` of the keyspace then."""
 
     kind: str
     requests: tuple[CqlRequest, ...]
     unqualified: bool
     changes_keyspace: str | None
     text: str
+    natives: frozenset[Name]
 
     def redacted(self, limit: int = 2048) -> str:
         """The text with ``?`` for every constant (see `parsers.cql_lexer.redacted`)."""
@@ -57,7 +60,9 @@ def classify(query: str, keyspace: str | None = None) -> Statement:
     kind = read(reader)
     reader.end()
     moves = reader.requests[0].keyspace if kind == "use" else None
-    return Statement(kind, tuple(dict.fromkeys(reader.requests)), reader.unqualified, moves, query)
+    return Statement(
+        kind, tuple(dict.fromkeys(reader.requests)), reader.unqualified, moves, query, frozenset(reader.natives)
+    )
 
 
 def _select(reader: Reader) -> str:

@@ -89,7 +89,8 @@ class CassandraOptions:
     `max_held`: what one connection may have held back in each direction, to be read as a whole, and
     `max_held_together`: all connections of a worker. `max_in_flight`: requests of a connection that wait for answers.
     `max_prepared`: prepared statements that a worker remembers, and `max_prepared_text`: what their texts may come to;
-    `max_views`: materialized views; the longest unused are forgotten first.
+    `max_views`: materialized views (the longest unused of all these are forgotten first), and functions or aggregates
+    that a server may have.
     """
 
     system_tables: bool = True

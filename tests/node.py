@@ -135,3 +135,15 @@ class NodeHandle:
         """`l7proxy cleanup`, whatever its status."""
         argv = netns.inside(self.namespace, [COMMAND, "cleanup", "--config", str(self.config)])
         return netns.run(argv, timeout=60, check=False)
+
+
+def growth(pid: int) -> Callable[[], int]:
+    """Tells by how many bytes the resident memory of a process has grown at most, from now on."""
+    before = _memory(pid, "VmRSS")
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted anew
+    return lambda: _memory(pid, "VmHWM") - before
+
+
+def _memory(pid: int, name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name + ":"))

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cassandra.parser import Parser, parser
+from tests.cassandra.rig import WIRES, Rig
 from tests.cassandra.server import Server, server
+
+
+@pytest.fixture(params=WIRES, ids=lambda one: f"v{one[0]}{one[1] and '-'}{one[1]}")
+def rig(request: pytest.FixtureRequest) -> Rig:
+    """A conversation in each version and compression."""
+    version, compression = request.param
+    return Rig(version, compression=compression)
 
 
 @pytest.fixture(scope="session")

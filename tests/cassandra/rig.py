@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import md5
 from typing import Any
 
@@ -23,7 +23,11 @@ from tests.conversations import RESPONSE as ANSWERS
 RULE = RuleRef("default/p", "ingress[0].toPorts[0].rules.cql[0]", "p.yaml", 9)
 SERVER = ("10.0.0.9", 9042)
 Told = tuple[str, str, str, int, int, bool]
-ASKS_VIEWS = b"system_schema.views"
+ASKS_VIEWS, ASKS_FUNCTIONS = b"FROM system_schema.views", b"FROM system_schema.functions"
+ASKS = (ASKS_VIEWS, ASKS_FUNCTIONS, b"FROM system_schema.aggregates")
+WIRES = [(3, ""), (4, ""), (4, "lz4"), (4, "snappy"), (5, ""), (5, "lz4")]
+OWN_STREAMS = 30_000
+"""Streams beyond are those of the proxy's own questions."""
 
 
 class Teller:
@@ -77,6 +81,7 @@ class Rig(Conversing[CassandraConversation]):
         super().__init__(CassandraConversation(self.judge, self.known, server))  # type: ignore[arg-type]
         self.views: tuple[tuple[str, str, str], ...] | None = tuple(views)
         """None: the server does not answer by itself."""
+        self.functions: tuple[tuple[str, str], ...] = ()
         self.read, self.framed, self._answered = [0, 0], False, 0
         if begun:
             self.begin()
@@ -110,13 +115,25 @@ class Rig(Conversing[CassandraConversation]):
         super().arrive(direction, data, end)
         while self.views is not None and (question := self._question()) is not None:
             self._answered += 1
-            super().arrive(ANSWERS, self.wire(views_answer(self.views, self.version, question)))
+            super().arrive(ANSWERS, self.wire(tells(question, self.views, self.functions)))
         return self
 
-    def _question(self) -> int | None:
-        """The stream on which the proxy asks for views and has no answer."""
-        asked = [one for one in self.envelopes(REQUEST, 0) if ASKS_VIEWS in one and one[4] == Opcode.QUERY]
-        return stream_of(asked[self._answered]) if len(asked) > self._answered else None
+    def tell(self, views: Iterable[tuple[str, str, str]] = (), *, error: int | None = None, times: int = 1) -> Rig:
+        """The server answers so many of the proxy's own questions."""
+        for _ in range(times):
+            question = self._question()
+            assert question is not None
+            self._answered += 1
+            if error is not None:
+                self.say(words.error(error, "no", self.version, stream_of(question)))
+            else:
+                self.say(tells(question, views, self.functions))
+        return self
+
+    def _question(self) -> bytes | None:
+        """What the proxy itself asks and has no answer to."""
+        asked = [one for one in self.envelopes(REQUEST, 0) if own(one)]
+        return asked[self._answered] if len(asked) > self._answered else None
 
     def query(self, text: str, stream: int = 0, **more: Any) -> bytes:
         return words.query(text, self.version, stream, "" if self.framed else self.compression, **more)
@@ -182,8 +199,8 @@ class Rig(Conversing[CassandraConversation]):
         return found
 
     def served(self) -> list[bytes]:
-        """Envelopes that the server got since it was last looked, without the proxy's own question."""
-        return [one for one in self.envelopes(REQUEST) if ASKS_VIEWS not in one]
+        """Envelopes that the server got since it was last looked, without the proxy's own questions."""
+        return [one for one in self.envelopes(REQUEST) if not own(one)]
 
     def heard(self) -> list[bytes]:
         """Envelopes that the client got since it was last looked."""
@@ -205,9 +222,30 @@ class Rig(Conversing[CassandraConversation]):
         return found
 
 
-def views_answer(views: Iterable[tuple[str, str, str]], version: int, stream: int) -> bytes:
-    rows = list(views)
-    body = struct.pack(">iiii", 2, 5, 3, len(rows))
+def fresh(rig: Rig, judge: Teller | None = None, **more: object) -> Rig:
+    """Another connection of the same kind."""
+    return Rig(rig.version, judge, compression=rig.compression, **more)  # type: ignore[arg-type]
+
+
+def own(envelope: bytes) -> bool:
+    """Whether the proxy asks for views, or to be told of changes."""
+    watches = envelope[4] == Opcode.REGISTER and stream_of(envelope) > OWN_STREAMS
+    return watches or (envelope[4] == Opcode.QUERY and any(one in envelope for one in ASKS))
+
+
+def tells(question: bytes, views: Iterable[tuple[str, ...]] = (), functions: Iterable[tuple[str, ...]] = ()) -> bytes:
+    """A server's answer to one of the proxy's own questions, in the version that it comes in."""
+    version, stream = question[0], stream_of(question)
+    if question[4] == Opcode.REGISTER:
+        return words.ready(version, stream)
+    if ASKS_VIEWS in question:
+        return texts(list(views), 3, version, stream)
+    return texts(list(functions) if ASKS_FUNCTIONS in question else [], 2, version, stream)
+
+
+def texts(rows: Sequence[tuple[str, ...]], columns: int, version: int, stream: int) -> bytes:
+    """Rows of so many texts."""
+    body = struct.pack(">iiii", 2, 5, columns, len(rows))
     body += b"".join(struct.pack(">i", len(one)) + one.encode() for row in rows for one in row)
     return words.say(Opcode.RESULT, body, version, stream)
 

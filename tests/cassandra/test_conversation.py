@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import struct
 
-import pytest
-
 from l7proxy.ops import CqlStatement, Pass, Record
 from parsers.cassandra import Opcode, write_envelope
 from parsers.facts import CqlRequest
 from tests.cassandra import words
-from tests.cassandra.rig import Rig, Teller, id_of, views_answer
-from tests.conversations import REQUEST, RESPONSE
+from tests.cassandra.rig import Rig, Teller, fresh, id_of
+from tests.conversations import RESPONSE
 
 OPEN, SECRET = "SELECT * FROM shop.orders", "SELECT * FROM shop.secrets"
-WIRES = [(3, ""), (4, ""), (4, "lz4"), (4, "snappy"), (5, ""), (5, "lz4")]
 UNAUTHORIZED, UNPREPARED, PROTOCOL = 0x2100, 0x2500, 0x000A
-
-
-@pytest.fixture(params=WIRES, ids=lambda one: f"v{one[0]}{one[1] and '-'}{one[1]}")
-def rig(request: pytest.FixtureRequest) -> Rig:
-    version, compression = request.param
-    return Rig(version, compression=compression)
-
-
-def fresh(rig: Rig, judge: Teller | None = None, **more: object) -> Rig:
-    """Another connection of the same kind."""
-    return Rig(rig.version, judge, compression=rig.compression, **more)  # type: ignore[arg-type]
 
 
 def test_what_is_allowed_passes_verbatim(rig: Rig) -> None:
@@ -271,64 +257,3 @@ def test_events_and_heartbeats_pass(rig: Rig) -> None:
     event = words.say(Opcode.EVENT, words.string("SCHEMA_CHANGE") + b"x" * 40, rig.version, -1)
     rig.say(words.ready(rig.version, 1), event, words.say(Opcode.SUPPORTED, b"\0\0", rig.version, 2))
     assert rig.served() == [register, heartbeat] and len(rig.heard()) == 3 and rig.records == []
-
-
-def test_views_are_asked_for(rig: Rig) -> None:
-    """Fact 8: who reads a view reads its table."""
-    views = [("shop", "by_name", "secrets"), ("shop", "secret_view", "orders")]
-    rig = fresh(rig, views=views)
-    rig.ask(rig.query("SELECT * FROM shop.by_name", 1), rig.query(OPEN, 2))
-    assert rig.errors() == [(1, UNAUTHORIZED)] and len(rig.served()) == 1
-    rig.ask(rig.query("INSERT INTO shop.orders (k) VALUES (1)", 3))
-    assert rig.errors() == [(3, UNAUTHORIZED)]
-    assert rig.judge.judged[-1] == CqlRequest("insert", "shop", "secret_view")
-
-
-def test_views_are_asked_for_again(rig: Rig) -> None:
-    rig = fresh(rig, views=[])
-    rig.ask(rig.query("SELECT * FROM shop.by_name", 1)).say(rig.rows(1))
-    rig.views = (("shop", "by_name", "secrets"),)
-    rig.now = 29.0
-    rig.ask(rig.query("SELECT * FROM shop.by_name", 1)).say(rig.rows(1))
-    assert [code for _, code in rig.errors()] == [0, 0]
-    rig.now = 31.0
-    rig.ask(rig.query("SELECT * FROM shop.by_name", 1))
-    assert rig.errors() == [(1, UNAUTHORIZED)]
-    rig.views = ()
-    rig.ask(rig.query("DROP MATERIALIZED VIEW shop.by_name", 2)).say(rig.void(2))
-    rig.ask(rig.query("SELECT * FROM shop.by_name", 1)).say(rig.rows(1))
-    assert rig.errors() == [(2, 0), (1, 0)]
-
-
-def test_the_question_for_views_is_nobody_elses(rig: Rig) -> None:
-    """Its stream is free, its answer goes nowhere, and nothing is judged before it."""
-    rig = fresh(rig, views=[])
-    rig.views = None
-    first = rig.query(OPEN, 32_767)
-    rig.ask(words.options(rig.version, 32_767), rig.query(OPEN, 1))
-    rig.ask(first)
-    assert rig.judge.judged == []
-    (question,) = [one for one in rig.envelopes(REQUEST) if b"system_schema" in one]
-    assert struct.unpack_from(">h", question, 2) == (32_766,)
-    rig.say(words.say(Opcode.SUPPORTED, b"\0\0", rig.version, 32_767))
-    rig.say(views_answer([], rig.version, 32_766))
-    assert len(rig.heard()) == 1 and len(rig.served()) == 2
-
-
-@pytest.mark.parametrize("code", [0x2200, 0x2100, 0x1001])
-def test_a_server_that_does_not_tell_its_views(code: int) -> None:
-    rig = Rig(4)
-    rig.views = None
-    rig.ask(rig.query(OPEN)).say(words.error(code, stream=32_767))
-    assert rig.aborted == (code != 0x2200)
-    if code == 0x2200:
-        assert len(rig.served()) == 1
-
-
-@pytest.mark.parametrize(("code", "then"), [(0x1001, UNAUTHORIZED), (0x2200, 0)])
-def test_views_that_were_told_count_while_the_server_is_busy(code: int, then: int) -> None:
-    rig = Rig(4, views=[("shop", "by_name", "secrets")])
-    rig.ask(rig.query(OPEN)).say(rig.rows())
-    rig.now, rig.views = 31.0, None
-    rig.ask(rig.query("SELECT * FROM shop.by_name")).say(words.error(code, stream=32_767))
-    assert rig.ending is None and bool(then) == ((0, then) in rig.errors()[1:])

@@ -8,6 +8,7 @@ import pytest
 
 from l7proxy import cassandra_exchange
 from parsers.cassandra import COMPRESSED, Opcode, write_envelope
+from parsers.cql_reader import NATIVE
 from parsers.cql_statement import Statement, classify
 from parsers.options import CassandraOptions
 from tests.cassandra import words
@@ -83,6 +84,22 @@ def test_what_is_remembered_of_requests_has_a_limit() -> None:
     for count in (100, 200):
         rig.ask(write_envelope(4, 1, Opcode.BATCH, b"\0" + struct.pack(">h", count) + bytes(7) * count + b"\0\1\0"))
         assert rig.errors() == [(1, UNAUTHORIZED)] and len(rig.judge.calls) == 1
+
+
+def test_what_is_remembered_of_calls_has_a_limit() -> None:
+    """However short they are."""
+    rig, names = Rig(4), sorted(NATIVE, key=len)[:60]
+    text = "SELECT k FROM shop.orders WHERE k IN ({})"
+    short, long = (text.format(", ".join(f"{one}()" for one in some)) for some in (names[:10], names[10:]))
+    assert len(short) < len(long) < 1000
+    rig.ask(rig.query(short, 1), rig.query(long, 2)).say(rig.rows(1), rig.rows(2))
+    assert len(rig.judge.calls) == 2
+    made = "SELECT k FROM shop.orders WHERE k IN ({})".format(", ".join(f"{one}()" for one in sorted(NATIVE)))
+    rig.ask(rig.query(made, 1)).say(rig.rows(1))
+    assert len(rig.judge.calls) == 2 and len(rig.errors()) == 3
+    weight = rig.known.prepared.weight
+    rig.ask(rig.prepare(made, 1)).say(rig.prepared(id_of(made), 1))
+    assert rig.known.prepared.weight > weight + 500 * len(NATIVE)
 
 
 @pytest.mark.parametrize("version", [4, 5])

@@ -83,6 +83,19 @@ def test_where_the_classifier_asks_more(cassandra_parser: Parser, text: str) -> 
     assert set(classify(text, SESSION).requests) - other[1] == requests(MORE[text])
 
 
+OLDER = {
+    "CREATE SCHEMA ks WITH replication = {'class': 'x'}": "create-keyspace ks",
+    "ALTER SCHEMA ks WITH durable_writes = true": "alter-keyspace ks",
+    "DROP SCHEMA ks": "drop-keyspace ks",
+}
+
+
+@pytest.mark.parametrize("text", OLDER)
+def test_words_of_older_servers(cassandra_parser: Parser, text: str) -> None:
+    assert theirs(cassandra_parser, text) is None
+    assert set(classify(text, SESSION).requests) == requests(OLDER[text])
+
+
 def test_native_functions_are_cassandras(cassandra_parser: Parser) -> None:
     """All whose names can be written without quotes."""
     assert {name for name in cassandra_parser.functions() if name.islower() and name[0] != "_"} == NATIVE

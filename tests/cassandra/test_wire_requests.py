@@ -47,7 +47,7 @@ REQUESTS: dict[str, tuple[Callable[[int], bytes], Callable[[int], Message]]] = {
     "startup": (lambda v: words.startup(v), lambda v: Startup("")),
     "startup lz4": (lambda v: words.startup(v, "lz4"), lambda v: Startup("lz4")),
     "options": (lambda v: words.options(v), lambda v: Other()),
-    "register": (lambda v: words.register(v), lambda v: Other()),
+    "register": (lambda v: words.register(v), lambda v: Other((b"SCHEMA_CHANGE", b"STATUS_CHANGE"))),
     "query": (lambda v: words.query(TEXT, v), lambda v: Query(TEXT.encode(), None, 1)),
     "query of everything": (
         lambda v: words.query(

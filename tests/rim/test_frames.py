@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from l7proxy.frames import Frames, State
-from l7proxy.held import Frame, Gather, Pool
+from l7proxy.held import HELD_LONG, Frame, Gather, Pool
 from l7proxy.kafka_exchange import unread
+from l7proxy.limits import Limits
 from l7proxy.ops import Abort, Close, Direction, Inject, Op, Pass, Record, Wait
 from l7proxy.output import Output
 from parsers.malformed import Malformed
@@ -23,13 +24,13 @@ JUDGE = Teller()
 class Echoes(Frames):
     """Refuses what begins with "x", and cannot read "?". A "w" has to be answered before anything else goes on."""
 
-    __slots__ = ("_due", "_pool", "_waits")
+    __slots__ = ("_due", "_most", "_pool", "_waits")
     protocol = L7Protocol.KAFKA
 
     def __init__(self, judge: Teller) -> None:
         super().__init__(judge)
         self._due: list[bytes | None] = []
-        self._pool, self._waits = Pool(), False
+        self._pool, self._most, self._waits = Pool(), 100, False
 
     @property
     def idle(self) -> bool:
@@ -57,9 +58,9 @@ class Echoes(Frames):
         return self._next(data, position, now, output)
 
     def _frame(self, data: bytes, position: int, now: float, output: Output) -> int:
-        size = 1 + data[position]
+        size = 1 + data[position] if data[position] < 0xFF else 1 << 17
         if len(data) - position < size:
-            self._gather = Gather(size, self._pool)
+            self._gather = Gather(size, self._pool, now)
             return 0
         return size if self._whole_frame(Frame(data, position, position + size, False), now, output) else -1
 
@@ -91,7 +92,7 @@ class Echoes(Frames):
             self._end(output, Close(self._ending))
 
     def _may_take(self, gather: Gather, available: int) -> None:
-        if gather.exceeds(available, 100):
+        if gather.exceeds(available, self._most):
             raise Malformed(0, "too much")
 
     def _malformed(self, error: Malformed, now: float, output: Output) -> None:
@@ -109,6 +110,15 @@ class Echoes(Frames):
 
     def _within(self) -> bool:
         return False
+
+    def _waiting(self) -> bool:
+        return self._waits
+
+    def _overdue(self, before: float) -> bool:
+        return before > 0
+
+    def _crowds(self, before: float, direction: Direction) -> bool:
+        return self._pool.wants(self._most, before, (self._held if direction else self._gather,))
 
     def _halfway(self) -> bool:
         return self._waits or any(one is not None for one in self._due)
@@ -169,6 +179,21 @@ def test_time_outs() -> None:
     made = rig(audit_only=True).arrive(REQUEST, b"\5").arrive(REQUEST, b"b")
     made.apply(made.talk.head_timeout(1.0))
     assert made.server == b"\5b" and isinstance(made.ending, Close)
+
+
+def test_what_comes_too_late() -> None:
+    limits = Limits(head_timeout=10, idle_timeout=60)
+    made = rig().arrive(REQUEST, b"\1w\1a")
+    assert not made.talk.late(59.0, limits)
+    assert made.apply(made.talk.late(62.0, limits)).ending == Close(
+        "no answer in time to what the next requests wait for"
+    )
+    made = rig()
+    made.talk._most = 1 << 17
+    made.arrive(REQUEST, b"\xff" + bytes(70_000))
+    assert made.talk._pool.held == 70_001 and not made.talk.late(9.9, limits), "it may take its time"
+    assert made.apply(made.talk.late(10.1, limits)).talk._pool.held == 0, "others have no room"
+    assert reasons(made) == [HELD_LONG] and isinstance(made.ending, Close)
 
 
 def test_a_client_that_ends_within_a_request() -> None:

@@ -80,6 +80,9 @@ class Script:
     def head_timeout(self, now: float) -> Sequence[Op]:
         return [Inject(RESPONSE, b"408\n"), Close("head")]
 
+    def late(self, now: float, limits: Limits) -> Sequence[Op]:
+        return []
+
     def draining(self, now: float) -> Sequence[Op]:
         return []
 

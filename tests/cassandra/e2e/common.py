@@ -61,12 +61,24 @@ class Net:
         how = [f"CASSANDRA_LOGIN={self.login}", f"CASSANDRA_REACTOR={self.reactor}"]
         return ["env", *how, sys.executable, str(CLIENTS / f"{client}.py"), *words]
 
-    def run(self, scenario: str, version: int | str = "-", compression: str = "", client: str = "driver") -> Any:
-        """What a scenario of a client gives."""
+    def run(
+        self,
+        scenario: str,
+        version: int | str = "-",
+        compression: str = "",
+        client: str = "driver",
+        *,
+        beside: bool = False,
+    ) -> Any:
+        """What a scenario of a client gives; `beside` the proxy, if so wanted."""
         argv = self.argv(scenario, version, compression, client)
-        done = self.lab.run(self.front.ns, argv, timeout=150, check=False)
+        done = self.lab.run(self.place(beside), argv, timeout=150, check=False)
         assert done.returncode == 0, f"{done.stderr[-4000:]}{self.node.output.read_text()[-2000:]}{self.records()[-9:]}"
         return json.loads(done.stdout.splitlines()[-1])
+
+    def place(self, beside: bool) -> str:
+        """The namespace of clients: in front of the proxy, or beside it."""
+        return str(self.server.namespace) if beside else self.front.ns
 
     @contextmanager
     def running(
@@ -82,7 +94,7 @@ class Net:
 
     def rules(self, *rules: dict[str, Any], mode: str = "enforce") -> None:
         """Replace the policy."""
-        self.node.write_policy(cql_policy(self.server, rules or RULES, mode=mode))
+        self.node.write_policy(cql_policy(self.server.address[1], rules or RULES, mode=mode))
 
     def directly(self, statement: str) -> list[Any]:
         """What the server says of it, asked beside the proxy."""
@@ -99,9 +111,9 @@ class Net:
         return found
 
 
-def cql_policy(running: Server, rules: Sequence[dict[str, Any]] = RULES, *, mode: str = "enforce") -> str:
+def cql_policy(port: int, rules: Sequence[dict[str, Any]] = RULES, *, mode: str = "enforce") -> str:
     """The rules on the server's port, for clients in front."""
-    ports = [{"port": str(running.address[1]), "protocol": "TCP"}]
+    ports = [{"port": str(port), "protocol": "TCP"}]
     ingress = {**from_app("front"), "toPorts": [{"ports": ports, "rules": {"cql": list(rules)}}]}
     return policy("cassandra", "cassandra", {"l7proxy.io/mode": mode}, ingress=[ingress])
 
@@ -126,7 +138,7 @@ def net(login: str = "", **config: Any) -> Iterator[Net]:
         front, pod = lab.pod("front"), lab.pod("cassandra")
         with server(namespace=pod.ns, host=pod.v4, authorizer=bool(login)) as running:
             asked(running, login, *TABLES)
-            node = lab.start_l7proxy(cql_policy(running), **config)
+            node = lab.start_l7proxy(cql_policy(running.address[1]), **config)
             try:
                 yield Net(lab, node, front, running, login)
             finally:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from parsers.cassandra import Opcode
+from tests import netns
+from tests.cassandra import words
 from tests.cassandra.e2e import common
 from tests.cassandra.e2e.common import RULES, Net
+from tests.cassandra.rig import code_of, split
 
 pytestmark = pytest.mark.privileged
 WIRES = [(3, ""), (4, ""), (4, "lz4"), (4, "snappy"), (5, ""), (5, "lz4")]
@@ -69,6 +74,14 @@ def test_blobs(net: Net, wire: tuple[int, str]) -> None:
     assert net.run("blobs", *wire) == {"version": wire[0], "same": True, "size": 12 << 20, "refused": REFUSED}
 
 
+def test_the_largest_blob_that_the_server_takes(net: Net, wire: tuple[int, str]) -> None:
+    """It is the same as beside the proxy, byte for byte, and so is what is said of a larger one."""
+    found = net.run("largest", *wire)
+    assert found["same"] and "16777216" in found["beyond"]
+    assert (16 << 20) - (128 << 10) < found["size"] < 16 << 20
+    assert found == net.run("largest", *wire, beside=True)
+
+
 def test_tracing(net: Net, wire: tuple[int, str]) -> None:
     assert net.run("traced", *wire) == {"version": wire[0], "traced": True, "read": [["one"]]}
 
@@ -81,6 +94,43 @@ def test_schema(net: Net) -> None:
 def test_who_reads_a_view_reads_its_table(net: Net) -> None:
     """The rules name every view, but not the table of one."""
     assert net.run("views") == {"version": 5, "view": REFUSED, "other": []}
+
+
+MADE_LATER = [
+    (
+        "SELECT * FROM shop.later_by_name",
+        0x2200,
+        "CREATE MATERIALIZED VIEW shop.later_by_name AS SELECT * FROM shop.secrets "
+        "WHERE id IS NOT NULL AND name IS NOT NULL PRIMARY KEY (name, id)",
+        "DROP MATERIALIZED VIEW shop.later_by_name",
+    ),
+    (
+        "SELECT abs(id) FROM shop.orders WHERE id = 1",
+        0,
+        "CREATE FUNCTION shop.abs (a int) CALLED ON NULL INPUT RETURNS int LANGUAGE java AS 'return 77;'",
+        "DROP FUNCTION shop.abs",
+    ),
+]
+"""What is asked, what the server says of it at first, and what it does not say then."""
+
+
+@pytest.mark.parametrize(("text", "code", "made", "gone"), MADE_LATER, ids=["view", "function"])
+def test_what_is_made_beside_the_proxy(net: Net, text: str, code: int, made: str, gone: str) -> None:
+    """The server tells of it, though the client has not asked to be told."""
+    net.rules()
+    ask = words.query(text, 4, 1)
+    with netns.connect(net.front.ns, net.server.address) as connection:
+        connection.settimeout(30)
+        connection.sendall(words.startup(4))
+        assert connection.recv(1000)[4] == Opcode.READY
+        connection.sendall(ask)
+        assert code_of(connection.recv(1000)) == code
+        net.directly(made)
+        time.sleep(1)  # less than the 30 seconds after which it is asked anyway
+        connection.sendall(ask)
+        answer = connection.recv(1000)
+        assert code_of(answer) == 0x2100 and len(split(answer)) == 1
+        net.directly(gone)
 
 
 @pytest.mark.parametrize("version", [4, 5])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from tests import netns
 from tests.kafka.broker import GROUP, READ, TOPIC, TRANSACTIONAL_ID, WRITE, Broker
 from tests.kafka.e2e import common
 from tests.kafka.e2e.common import Net
+from tests.node import growth
 
 pytestmark = pytest.mark.privileged
 CLIENTS = ("librdkafka", "aio", "kafkapython", "java")
@@ -108,18 +108,9 @@ def told_by_administrators(client: str) -> tuple[Any, Any]:
 
 @each_client
 def test_a_batch_of_20_mb_and_the_memory_that_it_takes(net: Net, client: str) -> None:
-    pids = net.node.worker_pids()
-    before = {pid: memory(pid, "VmRSS") for pid in pids}
-    for pid in pids:
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted from now on
+    grown = [growth(pid) for pid in net.node.worker_pids()]
     assert net.run(client, "large") == [OK[client], True]
-    assert {pid: grown for pid in pids if (grown := memory(pid, "VmHWM") - before[pid]) > LEAST} == {}
-
-
-def memory(pid: int, name: str) -> int:
-    """Bytes of a process, by a line of /proc/PID/status."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name + ":"))
+    assert all(bytes_of() <= LEAST for bytes_of in grown), [bytes_of() for bytes_of in grown]
 
 
 def test_share_groups(net: Net) -> None:

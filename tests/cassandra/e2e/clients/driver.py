@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
+from random import Random
 from typing import Any
 
 from cassandra import ConsistencyLevel, InvalidRequest, Unauthorized
@@ -106,6 +108,31 @@ def blobs(session: Session) -> Any:
     found = session.execute("SELECT data FROM shop.blobs WHERE id = 1").one()
     refused = session.execute_async("INSERT INTO shop.secrets (id, name) VALUES (%s, %s)", (1, "x" * 5_000_000))
     return {"same": found["data"] == data, "size": len(data), "refused": outcome(refused.result)}
+
+
+def largest(session: Session) -> Any:
+    """The size of the largest blob that is written and read, and what is said of one that is a byte larger."""
+    insert = session.prepare("INSERT INTO shop.blobs (id, data) VALUES (?, ?)")
+    source = Random(1).randbytes(16 << 20)  # which cannot be packed
+
+    def write(size: int) -> str:
+        try:
+            session.execute(insert, (2, source[:size]))
+        except InvalidRequest as error:
+            return str(error)
+        return ""
+
+    size = len(source) - 1
+    while said := write(size):
+        most, (length, limit) = size, map(int, re.findall(r"[0-9]{8}", said))
+        size -= length - limit
+    while most - size > 1:
+        middle = (size + most) // 2
+        size, most = (size, middle) if write(middle) else (middle, most)
+    beyond = write(most)
+    write(size)
+    data = session.execute("SELECT data FROM shop.blobs WHERE id = 2").one()["data"]
+    return {"size": size, "same": data == source[:size], "beyond": beyond}
 
 
 def traced(session: Session) -> Any:
