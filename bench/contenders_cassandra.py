@@ -8,14 +8,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bench.contenders import Contender
 from bench.contenders_kafka import MEMORY
-from bench.contenders_tcp import Place
-from bench.load_cassandra import BULK, KEYSPACE, LARGE, LARGE_ROWS, ROWS, SMALL, TABLES, prepare
+from bench.contenders_tcp import Place, direct
+from bench.load_cassandra import (
+    BULK,
+    KEYSPACE,
+    LARGE,
+    LARGE_ROWS,
+    ROWS,
+    SMALL,
+    TABLES,
+    bulk_read,
+    bulk_read_in_segments,
+    many,
+    many_in_segments,
+    one_by_one,
+    prepare,
+    simple,
+)
 from tests import netns
 from tests.cassandra.server import Server, connect, server
 from tests.lab import Lab
 
 _JAVA = ("-Xmx1g", "-XX:TieredStopAtLevel=4")
+_WARM, _WARM_BULK = 8.0, 256 << 20
+"""Seconds and bytes of each load: as for Kafka."""
 
 
 @contextmanager
@@ -27,7 +45,16 @@ def place() -> Iterator[Place]:
         with server(namespace=pod.ns, host=pod.v4, java=_JAVA, under=under) as running:
             _fill(running)
             prepare(lab.folder)
-            yield Place(lab, pod, running.address)
+            made = Place(lab, pod, running.address)
+            _warm(direct(made))
+            yield made
+
+
+def _warm(plain: Contender) -> None:
+    for run in (many, many_in_segments, simple, one_by_one):
+        run(plain, _WARM)
+    for read in (bulk_read, bulk_read_in_segments):
+        read(plain, _WARM_BULK)
 
 
 def _fill(running: Server) -> None:
