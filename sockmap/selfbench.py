@@ -87,11 +87,22 @@ class Bench:
 
     def pair(self, client: socket.socket) -> Pair:
         """By the client's end."""
+        found = self._found(client)
+        if found is None:
+            raise Wrong(f"a pair is not found: {self.refusals()}")
+        return found
+
+    def is_spliced(self, client: socket.socket) -> bool:
+        """Of a program that is left alone there is not even a pair."""
+        found = self._found(client)
+        return found is not None and found.spliceable
+
+    def _found(self, client: socket.socket) -> Pair | None:
         port, peer = client.getsockname()[1], client.getpeername()[1]
         for pair in self.splicer.pairs():
             if (pair.client.port, pair.client.peer_port) == (port, peer) and pair.client.name == self._name:
                 return pair
-        raise Wrong(f"a pair is not found: {self.refusals()}")
+        return None
 
     def sent(self, client: socket.socket) -> Way:
         """What the client's end has sent."""

@@ -78,8 +78,9 @@ joins what was spliced, without which FIONREAD is wrong."""
 _TRACEPOINTS = ("sock_recv_length", "tcp_destroy_sock")
 _OWN = struct.Struct("=Q16sQ56x")
 _CHOSEN, _LEFT_ALONE = 1, 2
+_ASKED = 64
 _COMMAND = 128
-"""COMMAND of splice_maps.h."""
+"""The size of struct asked, and COMMAND, in splice_maps.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ class Splicer(Tables):
         self._fill("scope_netns", {struct.pack("=Q", cookie): 1 for cookie in scope.namespaces})
         self._fill("scope_names", {TAG.pack(0, name.encode()[:15], 0): value for name, value in chosen})
         self._set_scope(scope.fields(self._scope()[GENERATION]))
+        self._empty("servers")
 
     def _fill(self, name: str, wanted: dict[bytes, int]) -> None:
         table, there = self._map(name), self._lists[name]
@@ -239,6 +241,7 @@ class Splicer(Tables):
                         if owns.lookup(key := struct.pack("=i", sock.fileno())) is None:
                             owns.update(key, value)
                             found += 1
+        self._empty("servers")
         return found
 
     def program(self, name: str = ON_SOCKET) -> int:
@@ -260,8 +263,10 @@ class Splicer(Tables):
     def forget(self) -> None:
         """Set the counts to nought, and forget how programs read."""
         self.clear_counts()
-        for name in ("styles", "talks"):
-            table = self._map(name)
+        self._empty("styles", "talks", "servers")
+
+    def _empty(self, *names: str) -> None:
+        for table in map(self._map, names):
             for key, _ in list(table.items()):
                 table.delete(key)
 
@@ -299,6 +304,7 @@ _MAPS = (
         "scope_ports": (2, 4),
         "scope_netns": (8, 4),
         "scope_names": (TAG.size, 4),
+        "servers": (_ASKED, 16),
         "watched": (4, 4),
         "spliced": (16, 4),
         "owns": (4, _OWN.size),

@@ -141,6 +141,22 @@ struct member {
 	__u32 side;
 };
 
+/* Whom a client asks. A pod's sidecar and its application ask the same address and mean others. */
+struct asked {
+	struct tag client;
+	struct address server;
+	__u64 netns;
+	__u16 port;
+	__u16 pad[3];
+};
+
+/* That a server which was asked is left alone, and since when, in nanoseconds. */
+struct declined {
+	__u64 since;
+	__u32 why;
+	__u32 pad;
+};
+
 struct scope {
 	__u32 on;	/* 0: all that is spliced goes back to the stack */
 	__u32 dry;	/* pairs are only counted */
@@ -169,6 +185,7 @@ BPF_HASH(scope_names, struct tag, __u32, 1024); /* cgroup 0 */
 BPF_TABLE("percpu_array", __u32, __u64, splice_counts, 64);
 BPF_ARRAY(hints, struct hint, HINTS);
 BPF_TABLE("lru_hash", struct tag, struct style, styles, 4096);
+BPF_TABLE("lru_hash", struct asked, struct declined, servers, 4096); /* that are left alone */
 BPF_F_TABLE("hash", __u64, struct pair, pairs, PAIRS, BPF_F_NO_PREALLOC);
 BPF_ARRAY(blank, struct pair, 1); /* noughts: too many for the stack */
 BPF_F_TABLE("hash", __u64, struct member, enrolled, 2 * PAIRS, BPF_F_NO_PREALLOC); /* by cookie */

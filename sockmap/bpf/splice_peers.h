@@ -1,6 +1,9 @@
 /* Who is whose peer, and which pairs are in the map of sockets. */
 
 #define WATCHED (BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG)
+/* Of a socket without storage: its program is left alone. The calls that it asks for are rare. */
+#define MARK	BPF_SOCK_OPS_RTO_CB_FLAG
+#define UNASKED 5000000000ULL /* nanoseconds for which a server that is left alone is not asked */
 
 static inline struct hint *hint_of(struct address *client, __u16 port)
 {
@@ -74,7 +77,7 @@ static inline void describe(struct bpf_sock_ops *ops, struct half *end)
 }
 
 /* In the context of the process that connects, or listens. */
-static inline void note_maker(struct bpf_sock_ops *ops)
+static inline void note_maker(struct bpf_sock_ops *ops, struct scope *s)
 {
 	struct bpf_sock *sk = ops->sk;
 	struct own fresh = {};
@@ -84,6 +87,12 @@ static inline void note_maker(struct bpf_sock_ops *ops)
 	fresh.tag.cgroup = bpf_get_current_cgroup_id();
 	fresh.tag.command = current_command();
 	bpf_get_current_comm(fresh.tag.name, sizeof(fresh.tag.name));
+	/* To choose by names it has to be known later. */
+	if (ops->op == BPF_SOCK_OPS_TCP_CONNECT_CB && !s->names && left_alone(s, &fresh.tag) &&
+	    !owns.sk_storage_get(sk, 0, 0)) {
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | MARK);
+		return;
+	}
 	own = owns.sk_storage_get(sk, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
 	if (own)
 		own->tag = fresh.tag;
@@ -98,7 +107,7 @@ static inline void begins(struct bpf_sock_ops *ops, struct scope *s)
 		over(own); /* it was connected before */
 	describe(ops, &end);
 	if (ops->op == BPF_SOCK_OPS_TCP_LISTEN_CB || s->around || asks_in_scope(s, &end))
-		note_maker(ops);
+		note_maker(ops, s);
 }
 
 /* The socket is an end of this pair from now on. */
@@ -150,6 +159,43 @@ static inline __u32 enrol(struct bpf_sock_ops *ops, struct scope *s, struct own 
 	return why;
 }
 
+/* By what a client asks for: a server that was left alone. */
+static inline void ask(struct asked *asked, struct half *client)
+{
+	asked->client = client->tag;
+	asked->server = client->remote;
+	asked->netns = client->netns;
+	asked->port = client->remote_port;
+}
+
+/* Why the server that is asked will be left alone; 0: it is to be looked at. */
+static inline __u32 declines(struct half *client)
+{
+	struct asked asked = {};
+	struct declined *declined;
+	ask(&asked, client);
+	declined = servers.lookup(&asked);
+	if (!declined || bpf_ktime_get_ns() - declined->since > UNASKED)
+		return 0;
+	return declined->why;
+}
+
+static inline void declined(struct half *client, __u32 why)
+{
+	struct asked asked = {};
+	struct declined fresh = {.why = why, .since = bpf_ktime_get_ns()};
+	ask(&asked, client);
+	servers.update(&asked, &fresh);
+}
+
+/* Why nothing is to be followed of a connection that this client has made; 0: it is. */
+static inline __u32 unfollowed(struct scope *s, struct half *client)
+{
+	if (left_alone(s, &client->tag))
+		return SPLICE_READS_OTHERWISE;
+	return s->dry || unsound(s, &client->tag) ? 0 : declines(client);
+}
+
 static inline void client_established(struct bpf_sock_ops *ops, struct scope *s, __u32 place)
 {
 	__u64 id = (__u64)ops->snd_nxt << 32 | ops->rcv_nxt;
@@ -169,11 +215,10 @@ static inline void client_established(struct bpf_sock_ops *ops, struct scope *s,
 		add(SPLICE_OUT_OF_SCOPE, 1);
 		return;
 	}
-	own = owns.sk_storage_get(sk, &none, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!own)
-		return;
-	end.tag = own->tag;
-	end.around = s->around && (who == AROUND || own->tag.cgroup == s->around);
+	own = owns.sk_storage_get(sk, 0, 0);
+	if (own)
+		end.tag = own->tag;
+	end.around = s->around && (who == AROUND || end.tag.cgroup == s->around);
 	if (!end.around && (who != WITHIN || place != WITHIN))
 		return;
 	if (!end.around && !in_scope(s, &end)) {
@@ -184,8 +229,18 @@ static inline void client_established(struct bpf_sock_ops *ops, struct scope *s,
 		add(SPLICE_FAST_OPEN, 1);
 		return;
 	}
+	if (!own && ops->bpf_sock_ops_cb_flags & MARK)
+		why = SPLICE_READS_OTHERWISE;
+	else
+		why = unfollowed(s, &end);
+	if (why) {
+		add(why, 1);
+		return;
+	}
+	if (!own)
+		own = owns.sk_storage_get(sk, &none, BPF_SK_STORAGE_GET_F_CREATE);
 	pair = blank.lookup(&zero);
-	if (!pair)
+	if (!own || !pair)
 		return;
 	pairs.insert(&id, pair);
 	pair = pairs.lookup(&id);
@@ -246,6 +301,8 @@ static inline void server_established(struct bpf_sock_ops *ops, struct scope *s)
 		why = client->enrolled ? enrol(ops, s, own, client) : 0;
 	if (why)
 		add(why, 1);
+	if (why == SPLICE_READS_OTHERWISE || why == SPLICE_UNKNOWN)
+		declined(client, why);
 	server->enrolled = own->enrolled;
 	server->why = why;
 	pair->spliceable = client->enrolled && own->enrolled;

@@ -31,10 +31,19 @@ static inline void judge(struct own *own, int otherwise)
 	if (!style)
 		return;
 	style->reads += own->calls;
-	if (own->otherwise || otherwise)
+	if (otherwise)
 		style->otherwise++;
 	else
 		style->sound++;
+}
+
+/* It is known at once: what its program opens from now on is left alone. */
+static inline void reads_otherwise(struct own *own)
+{
+	if (own->otherwise)
+		return;
+	own->otherwise = 1;
+	judge(own, 1);
 }
 
 /* A read that waits on a socket of the map may end with EAGAIN: at a signal, a reset, or when there
@@ -56,7 +65,7 @@ int sock_recv_length(__u64 *ctx)
 	if (!own || !own->id)
 		return 0;
 	if (flags & WAITALL || (!(flags & DONTWAIT) && !may_wait()))
-		own->otherwise = 1;
+		reads_otherwise(own);
 	if (size > 0 && !(flags & (PEEK | ERRORS))) {
 		own->taken += size;
 		own->calls++;
@@ -104,8 +113,8 @@ static inline void over(struct own *own)
 {
 	leave(own);
 	if (peculiar(own->self))
-		own->otherwise = 1;
-	if (own->otherwise || (own->calls && !own->judged))
+		reads_otherwise(own);
+	else if (own->calls && !own->judged)
 		judge(own, missing(own, 1)); /* FIN has a number as well */
 	own->id = 0;
 }

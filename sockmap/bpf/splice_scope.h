@@ -80,6 +80,17 @@ static inline int server_in_scope(struct scope *s, struct half *client, struct h
 	return s->names != CHOSEN || server->chosen || client->chosen;
 }
 
+/* What this program opens is left to the stack whatever it talks to: known at once, and not
+ * followed any further. A dry run lists all. */
+static inline int left_alone(struct scope *s, struct tag *tag)
+{
+	struct style *style;
+	if (s->dry || (s->around && tag->cgroup == s->around))
+		return 0;
+	style = styles.lookup(tag);
+	return style && style->otherwise;
+}
+
 /* 0: its program reads in a way that splicing does not change. */
 static inline __u32 unsound(struct scope *s, struct tag *tag)
 {

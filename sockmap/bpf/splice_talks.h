@@ -17,6 +17,7 @@ static inline void pair_ended(__u64 id, struct pair *pair)
 	struct talk_key key = {};
 	struct talk fresh = {}, *talk;
 	struct place from = {.id = id};
+	__u32 relayed;
 	/* What the stack alone has served: its bytes are those that recv took. */
 	__u64 left = pair->spliceable ? 0 : pair->taken[CLIENT] + pair->taken[SERVER];
 	__u64 by_map = pair->way[CLIENT].spliced + pair->way[SERVER].spliced;
@@ -25,11 +26,14 @@ static inline void pair_ended(__u64 id, struct pair *pair)
 	key.server = pair->end[SERVER].tag;
 	key.client.command = key.server.command = 0;
 	key.port = pair->end[CLIENT].remote_port;
+	relayed = pair->relayed;
 	if (pairs.delete(&id)) /* the other end has, at the same time */
 		return;
-	bridges.delete(&from);
-	from.side = SERVER;
-	bridges.delete(&from);
+	if (relayed) {
+		bridges.delete(&from);
+		from.side = SERVER;
+		bridges.delete(&from);
+	}
 	add(SPLICE_ENDED, 1);
 	add(SPLICE_LEFT_BYTES, left);
 	talk = talks.lookup_or_try_init(&key, &fresh);

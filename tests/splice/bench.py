@@ -110,4 +110,4 @@ def close(ends: tuple[socket.socket, socket.socket]) -> None:
 def another_is_spliced(bench: Bench) -> bool:
     """Whether the next connection is."""
     client, _ = bench.connect(bench.listen())
-    return bench.pair(client).spliceable
+    return bench.is_spliced(client)

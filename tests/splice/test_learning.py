@@ -7,8 +7,10 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +122,56 @@ def test_programs_that_splicing_would_disturb_are_left_alone(
     assert style is not None and style.otherwise
     assert not another_is_spliced(bench)
     assert bench.splicer.counts()["reads_otherwise"]
+
+
+def test_a_program_is_left_alone_while_its_first_connection_is_there(bench: Bench) -> None:
+    bench.splicer.start(Scope())
+    ends = bench.connect(bench.listen())
+    talk(*ends, times=40)  # known, and spliced were it not for what comes
+    waits(*ends)
+    assert not another_is_spliced(bench)
+    close(ends)
+    style = bench.style()
+    assert style is not None and (style.sound, style.otherwise) == (2, 1)
+
+
+def test_what_a_program_opens_that_is_left_alone_is_only_counted(bench: Bench) -> None:
+    bench.splicer.start(Scope())
+    ends = bench.connect(bench.listen())
+    waits(*ends)
+    close(ends)
+    bench.splicer.clear_counts()
+    for _ in range(3):
+        ends = bench.connect(bench.listen())
+        talk(*ends)
+        close(ends)
+    assert bench.refusals() == "reads_otherwise 3" and not list(bench.splicer.pairs())
+    # A dry run follows and lists all.
+    bench.splicer.start(Scope(dry_run=True))
+    client, _ = bench.connect(bench.listen())
+    assert bench.pair(client).client.refusal == "its program reads by other means than recv"
+
+
+def test_a_server_that_is_left_alone_is_looked_at_now_and_then(bench: Bench) -> None:
+    bench.use("waiter")
+    listener, another = bench.listen(), bench.listen()
+    bench.use("asker")
+    waits_for_all(*bench.connect(listener))
+    bench.splicer.clear_counts()
+    for _ in range(20):
+        close(bench.connect(listener))
+    counts = bench.splicer.counts()
+    assert (counts["paired"], counts["reads_otherwise"]) == (1, 20)
+    bench.connect(another)  # nothing is known of it
+    assert bench.splicer.counts()["paired"] == 2
+    Path("/proc/thread-self/comm").write_text("another", encoding="ascii")
+    bench.connect(listener)  # who may come to another server by this address
+    assert bench.splicer.counts()["paired"] == 3
+    bench.connect(listener)
+    assert bench.splicer.counts()["paired"] == 3
+    time.sleep(5.1)
+    bench.connect(listener)
+    assert bench.splicer.counts()["paired"] == 4
 
 
 @pytest.mark.parametrize("scope", [Scope(blocking=True), Scope(learn=False)], ids=["blocking", "not learning"])
