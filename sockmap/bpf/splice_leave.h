@@ -4,6 +4,7 @@
  * each other, which TCP joins. */
 
 #define SHORT	4096	    /* bytes of a small message */
+#define EARLIER 8	    /* small ones cost most: so much less of them is enough */
 #define SETTLED 10000000ULL /* nanoseconds after which all CPUs have seen what was written */
 
 static inline int reader_is_here(struct pair *pair, struct way *way)
@@ -13,17 +14,23 @@ static inline int reader_is_here(struct pair *pair, struct way *way)
 }
 
 /* STREAMED: so many bytes of a way, less those that were spliced to a reader which keeps up, nine
- * times (of small messages, twice). */
+ * times (of small messages, twice). Large ones between small ones count against these. */
 static inline void worth_it(struct way *way, __u32 size)
 {
 	__u64 worth = (size < SHORT ? 2ULL : 9ULL) * size;
 	way->streamed = way->streamed > worth ? way->streamed - worth : 0;
+	way->small = way->small > worth ? way->small - worth : 0;
 }
 
 static inline void not_worth_it(struct pair *pair, struct way *way, __u32 size)
 {
 	way->streamed += size;
-	if (way->streamed < STREAMED || way->leaving)
+	if (size < SHORT)
+		way->small += size;
+	else
+		way->small = way->small > size ? way->small - size : 0;
+	if (way->leaving ||
+	    (way->streamed < STREAMED && (size >= SHORT || way->small < STREAMED / EARLIER)))
 		return;
 	way->streamed = 0;
 	if (size < SHORT || reader_is_here(pair, way))

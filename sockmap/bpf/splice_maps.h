@@ -73,7 +73,7 @@ struct way {
 	__u64 at;    /* when the last small message came, in nanoseconds */
 	__u64 heard; /* bytes that the reader had sent by then */
 	__u32 run;   /* small messages right behind each other */
-	__u32 pad;
+	__u32 small; /* bytes of small messages, as of `streamed` */
 };
 
 /* Bytes that the reader has not taken: all, and those that the stack was given. */

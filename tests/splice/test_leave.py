@@ -122,6 +122,29 @@ def test_an_end_with_something_unread_stays(bench: Bench) -> None:
     assert take(client, 15) == b"unread and more"
 
 
+def test_a_stream_of_small_messages_is_known_by_an_eighth(bench: Bench) -> None:
+    client, server = bench.both()
+    for _ in range(200):
+        client.sendall(bytes(1000))
+    way = bench.sent(client)
+    assert way.spliced == 1000 * (1 + -(-STREAMED // 8 // 1000)) and way.reason == STREAMS  # the first found nothing
+    assert take(server, 200_000) == bytes(200_000)
+
+
+@pytest.mark.parametrize("between", [0, 5000])
+def test_small_messages_between_large_ones_are_no_stream_of_small_ones(bench: Bench, between: int) -> None:
+    client, server = bench.both()
+    bench.off()
+    for _ in range(150):
+        client.sendall(bytes(1000))
+        client.sendall(bytes(between))
+        take(server, 1000 + between)
+    bench.on()
+    client.sendall(b"one more")
+    assert take(server, 8) == b"one more"
+    assert bench.sent(client).spliced == (8 if between else 0)
+
+
 def test_requests_and_answers_are_no_stream(bench: Bench) -> None:
     """However many bytes: whoever waits for an answer stays."""
     client, server = bench.both()
