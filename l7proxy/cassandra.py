@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 from l7proxy.cassandra_exchange import CACHED_TEXT, Outcome, Unprepared
 from l7proxy.cassandra_known import CassandraKnown, Reading
@@ -53,7 +54,7 @@ class CassandraConversation(Watching):
     """
 
     __slots__ = ("_keyspace", "_lost", "_preparing")
-    protocol = L7Protocol.CASSANDRA
+    protocol: ClassVar[L7Protocol] = L7Protocol.CASSANDRA
 
     def __init__(self, judge: Judge, known: CassandraKnown, server: Server) -> None:
         super().__init__(judge, known, server)

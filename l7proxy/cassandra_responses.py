@@ -150,7 +150,7 @@ class Responses(Shared, ABC):
         """A whole answer. False: the client does not hear of it."""
         due, code = self._due_for(head), -1
         if due is None:
-            return not self._wants(head, due) or self._event(self._reader(head, data, start, stop))
+            return not self._wants(head, None) or self._event(self._reader(head, data, start, stop))
         if self._wants(head, due):
             reader = self._reader(head, data, start, stop)
             if head.opcode == Opcode.ERROR:

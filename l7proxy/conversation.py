@@ -17,8 +17,9 @@ class Conversation(Protocol):
     judge: Judge
     """The rules in force; replaced when the policy changes, and used from the next message on."""
 
-    protocol: L7Protocol
-    """What it takes the bytes for. Rules for another protocol cannot replace its judge."""
+    @property
+    def protocol(self) -> L7Protocol:
+        """What it takes the bytes for. Rules for another protocol cannot replace its judge."""
 
     @property
     def idle(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from l7proxy.cassandra import CassandraConversation
 from l7proxy.cassandra_known import CassandraKnown
@@ -53,7 +53,7 @@ class HttpConversation:
     A server that speaks before the client has begun is taken for one of HTTP/1.1.
     """
 
-    protocol = L7Protocol.HTTP
+    protocol: ClassVar[L7Protocol] = L7Protocol.HTTP
 
     def __init__(self, judge: Judge) -> None:
         self._first = Http1Conversation(judge)

@@ -18,6 +18,7 @@ A request that the client says is its last is the last: nothing behind it is tak
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from l7proxy.http1_exchange import Exchange, Judge, examine, malformed
 from l7proxy.http1_responses import CHUNKS, COUNT, DISCARD, HEAD, STALL, TUNNEL, UNREAD, Responses
@@ -49,7 +50,7 @@ class Http1Conversation(Responses):
         "_way",
         "head_pending",
     )
-    protocol = L7Protocol.HTTP
+    protocol: ClassVar[L7Protocol] = L7Protocol.HTTP
 
     def __init__(self, judge: Judge) -> None:
         super().__init__(judge)

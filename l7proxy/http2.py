@@ -10,6 +10,7 @@ What a policy in audit mode alone restricts is passed whatever it is; bytes that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from l7proxy.http1_exchange import Judge, unjudged
 from l7proxy.http2_changes import Http2Changes
@@ -29,7 +30,7 @@ _MOST_WAITING = 1000
 class Http2Conversation(Http2Changes):
     """See `l7proxy.conversation.Conversation`."""
 
-    protocol = L7Protocol.HTTP
+    protocol: ClassVar[L7Protocol] = L7Protocol.HTTP
 
     def __init__(self, judge: Judge) -> None:
         super().__init__(judge)

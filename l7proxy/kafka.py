@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from l7proxy.frames import State
 from l7proxy.held import Frame, Server
@@ -52,7 +53,7 @@ class KafkaConversation(Requests):
     """
 
     __slots__ = ("_sessions",)
-    protocol = L7Protocol.KAFKA
+    protocol: ClassVar[L7Protocol] = L7Protocol.KAFKA
 
     def __init__(self, judge: Judge, known: KafkaKnown, server: Server, owner: int) -> None:
         super().__init__(judge, known, Names(known, server))

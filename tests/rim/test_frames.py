@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 
@@ -25,7 +26,7 @@ class Echoes(Frames):
     """Refuses what begins with "x", and cannot read "?". A "w" has to be answered before anything else goes on."""
 
     __slots__ = ("_due", "_most", "_pool", "_waits")
-    protocol = L7Protocol.KAFKA
+    protocol: ClassVar[L7Protocol] = L7Protocol.KAFKA
 
     def __init__(self, judge: Teller) -> None:
         super().__init__(judge)
