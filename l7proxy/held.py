@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
-from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from l7proxy.http1_exchange import Judge
 from l7proxy.ops import Direction, Drop, Inject, Pass
@@ -117,13 +117,13 @@ class Gather:
         return found
 
 
-class Frame(NamedTuple):
+class Frame:
     """One whole frame: `data` from `start` (its length) to `stop`. `taken`: its bytes are ours already."""
 
-    data: bytes
-    start: int
-    stop: int
-    taken: bool
+    __slots__ = ("data", "start", "stop", "taken")
+
+    def __init__(self, data: bytes, start: int, stop: int, taken: bool) -> None:
+        self.data, self.start, self.stop, self.taken = data, start, stop, taken
 
     def goes(self, output: Output, direction: Direction = Direction.REQUEST) -> None:
         """On, as it is."""
