@@ -93,10 +93,6 @@ class WorkerPool:
 
     async def start(self, snapshot: Snapshot) -> None:
         """Start every worker and wait until all serve. Raises TimeoutError."""
-        log.info(
-            "the workers run %s",
-            "compiled code" if self.compiled else "plain sources: `make compile` halves their work",
-        )
         self._snapshot = frame(Kind.SNAPSHOT, pickle.dumps(snapshot))
         self._keepers = [asyncio.create_task(self._keep(index)) for index in range(self.count)]
         await self._reached(snapshot.generation, 30.0)

@@ -68,8 +68,6 @@ def assert_works(lab: Lab, *, compiled_code: bool) -> None:
     maps = [Path(f"/proc/{pid}/maps").read_text() for pid in status["workers"].values()]
     assert maps
     assert all(("hot__mypyc" in text) is compiled_code for text in maps)
-    said = "the workers run " + ("compiled code" if compiled_code else "plain sources")
-    assert said in node.output.read_text()
 
 
 @pytest.mark.privileged
