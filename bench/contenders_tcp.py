@@ -49,12 +49,6 @@ def contenders(
     """Everybody, started. `bulk`: the phases for which there is an HAProxy with large buffers."""
     found: Turns = []
     with ExitStack() as stack:
-
-        def ours(made: list[Contender]) -> None:
-            assert made[0].node is not None
-            stack.callback(made[0].node.stop)  # what it has in the kernel goes with it
-            found.extend((one, ()) for one in made)
-
         counts = [count for name, count in _COUNTS.items() if name in wanted]
         if counts or wanted & {"direct", "haproxy", "envoy"}:
             at = stack.enter_context(place())
@@ -63,10 +57,11 @@ def contenders(
                 found += [(_haproxy(at), ()), (_haproxy(at, large=True), bulk)]
             found += [(_envoy(at), ())] if "envoy" in wanted else []
             if counts:
-                ours(_l7proxy(at, counts, arguments.workers, rules))
+                found += [(one, ()) for one in _l7proxy(at, counts, arguments.workers, rules)]
         if "spliced" in wanted:
             at = stack.enter_context(place())
-            ours(_l7proxy(at, [FEW], arguments.workers, rules, "l7proxy, spliced", splice=True))
+            spliced = _l7proxy(at, [FEW], arguments.workers, rules, "l7proxy, spliced", splice=True)
+            found += [(one, ()) for one in spliced]
         yield found
 
 

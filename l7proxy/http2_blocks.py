@@ -125,7 +125,7 @@ class Blocks:
 
     def _mark(self) -> tuple[int, int, object]:
         table = self._decoder.header_table
-        entries = table.dynamic_entries
+        entries: Sequence[object] = table.dynamic_entries  # as they are: a pair of compiled code has no identity
         return table.maxsize, len(entries), entries[0] if entries else None
 
     def anew(self, block: bytes, fields: Fields) -> bytes | None:

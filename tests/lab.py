@@ -119,6 +119,8 @@ class Lab:
 
     def close(self) -> None:
         """End every process and remove every namespace, cgroup and file of this lab."""
+        for node in self.nodes:
+            node.end()
         for process in self._processes:
             if process.poll() is None:
                 process.kill()

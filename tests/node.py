@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class NodeHandle:
         self.policies, self.config = folder / "policies", folder / "node.yaml"
         self.flow_log, self.output = folder / "flows.jsonl", folder / "output"
         self.process: subprocess.Popen[str] | None = None
+        self._spliced = bool(keys.get("splice", SPLICED))
         self.policies.mkdir(parents=True)
         for name, text in policies.items():
             (self.policies / name).write_text(text)
@@ -125,6 +126,12 @@ class NodeHandle:
         """SIGTERM, and the exit status."""
         self.running.terminate()
         return self.running.wait(timeout)
+
+    def end(self) -> None:
+        """Whatever it has outside of the node's namespace goes with it."""
+        if self._spliced and self.process is not None and self.process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                self.stop()
 
     def kill9(self) -> None:
         """SIGKILL to the supervisor; the workers find out by themselves."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hpack import NeverIndexedHeaderTuple
 
+from l7proxy.http2_blocks import Blocks
 from tests.conversations import REQUEST
 from tests.http1.rig import PublicOnly
 from tests.http2 import frames
@@ -212,6 +213,15 @@ def test_what_must_never_be_indexed_stays_so() -> None:
     decoder = type(stage.server.decoder)()
     last = list(decoder.decode(blocks[0], raw=True))[-1]
     assert isinstance(last, NeverIndexedHeaderTuple) and tuple(last) == secret
+
+
+def test_a_block_that_changes_no_table_means_the_same_again() -> None:
+    blocks = Blocks(65_536)
+    blocks.decode(inserting([TOKEN]))
+    assert blocks.epoch == 1
+    for _ in range(3):
+        blocks.decode(plain(PUBLIC))
+    assert blocks.epoch == 1
 
 
 def test_a_block_that_grows_beyond_a_frame() -> None:
