@@ -17,7 +17,7 @@ help: ## what there is
 install: ## apt packages, kernel headers for bcc, .venv with the command l7proxy
 	@scripts/install.sh
 
-compile: ## compile what the workers run for each request: half the processor time (for a minute or two)
+compile: ## machine code of what the workers run for each request, which costs a third less or more
 	@scripts/install.sh compile
 
 demo: install ## a short play: allowed, refused and audited requests, the flow log, the cost

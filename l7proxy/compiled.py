@@ -1,5 +1,5 @@
-"""Compiled modules for the workers, which judge every request: made by scripts/compile.py, the same code in half the
-time. They are taken if they were made of just these sources, and by this Python; otherwise the sources run as they are.
+"""Compiled modules for the workers, which judge every request: made by scripts/compile.py of the same sources. They are
+taken if they were made of just these sources, and by this Python; otherwise the sources run as they are.
 """
 
 from __future__ import annotations
