@@ -224,9 +224,9 @@ def test_a_cgroups_limit_of_memory_for_tcp_holds(bench: Bench) -> None:
 
 
 def test_streams_of_all_kinds_whose_senders_are_taken_out() -> None:
-    """Many, as it takes 32 KiB by the stack, while splicing goes on and off."""
+    """Many, as it takes 128 KiB by the stack, or 16 of small messages, while splicing goes on and off."""
     scope = Scope(learn=False, budget=BUDGET)
-    with attached(Splicer(streamed=32 << 10)) as eager, going_on_and_off(eager, scope):
+    with attached(Splicer(streamed=128 << 10)) as eager, going_on_and_off(eager, scope):
         report = stress("--connections", "500", "--bytes", str(8 << 20), "--seconds", "0", timeout=300)
         counts = eager.counts()
     is_right(report)

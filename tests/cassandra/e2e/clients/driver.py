@@ -10,13 +10,22 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from random import Random
 from typing import Any
 
 from cassandra import ConsistencyLevel, InvalidRequest, Unauthorized
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.cluster import (
+    EXEC_PROFILE_DEFAULT,
+    Cluster,
+    ExecutionProfile,
+    NoHostAvailable,
+    ResponseFuture,
+    Session,
+)
+from cassandra.connection import ConnectionBusy
 from cassandra.policies import RoundRobinPolicy
 from cassandra.query import BatchStatement, SimpleStatement, dict_factory
 
@@ -90,14 +99,26 @@ def paging(session: Session) -> Any:
     return {"read": len([one for one in found if 1000 <= one < 1500])}
 
 
+def answered(sent: ResponseFuture, again: Callable[[], Any]) -> Any:
+    """What came of a request, which is sent again if the driver did not send it, for its socket was full."""
+    try:
+        return sent.result()
+    except NoHostAvailable as error:
+        if not all(isinstance(why, ConnectionBusy) for why in error.errors.values()):
+            raise
+        return again()
+
+
 def many(session: Session) -> Any:
     """4,000 in flight, of which every tenth is refused when it is prepared or sent."""
     insert = session.prepare("INSERT INTO shop.orders (id, name) VALUES (?, ?)")
-    waiting = [session.execute_async(insert, (2000 + number, "m")) for number in range(4000)]
-    refused = [session.execute_async("SELECT * FROM shop.secrets") for _ in range(400)]
-    for one in waiting:
-        one.result()
-    count = sum(outcome(one.result) == "Unauthorized" for one in refused)
+    secrets = "SELECT * FROM shop.secrets"
+    rows = [(2000 + number, "m") for number in range(4000)]
+    waiting = [session.execute_async(insert, row) for row in rows]
+    refused = [session.execute_async(secrets) for _ in range(400)]
+    for one, row in zip(waiting, rows, strict=True):
+        answered(one, partial(session.execute, insert, row))
+    count = sum(outcome(partial(answered, one, partial(session.execute, secrets))) == "Unauthorized" for one in refused)
     return {"refused": count, "read": outcome(lambda: session.execute("SELECT id FROM shop.orders WHERE id = 5999"))}
 
 
