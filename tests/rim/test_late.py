@@ -83,7 +83,7 @@ async def trickle(r: Rig, data: bytes) -> None:
     writer.close()
 
 
-@pytest.mark.parametrize(("policy", "large"), zip((CQL, KAFKA), LARGE, strict=True), ids=("cassandra", "kafka"))
+@pytest.mark.parametrize(("policy", "large"), list(zip((CQL, KAFKA), LARGE, strict=True)), ids=("cassandra", "kafka"))
 def test_who_sends_a_byte_now_and_then_loses_the_place(policy: str, large: bytes) -> None:
     async def scenario() -> None:
         async with worker(policy) as r:
