@@ -18,6 +18,7 @@ from policies.model import L7Protocol
 from tests.conversations import REQUEST, RESPONSE, Conversing
 from tests.kafka.rig import Teller
 
+pytestmark = pytest.mark.sources
 NO = b"\2no"
 JUDGE = Teller()
 
