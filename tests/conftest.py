@@ -70,8 +70,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if COMPILED:
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("sources")])
-        items[:] = [item for item in items if not item.get_closest_marker("sources")]
+        left = [item for item in items if item.get_closest_marker("sources")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
     refusal = privileged_refusal()
     for item in items:
         if refusal and item.get_closest_marker("privileged"):

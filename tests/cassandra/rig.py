@@ -222,9 +222,9 @@ class Rig(Conversing[CassandraConversation]):
         return found
 
 
-def fresh(rig: Rig, judge: Teller | None = None, **more: object) -> Rig:
+def fresh(rig: Rig, judge: Teller | None = None, **more: Any) -> Rig:
     """Another connection of the same kind."""
-    return Rig(rig.version, judge, compression=rig.compression, **more)  # type: ignore[arg-type]
+    return Rig(rig.version, judge, compression=rig.compression, **more)
 
 
 def own(envelope: bytes) -> bool:

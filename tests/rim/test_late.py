@@ -58,6 +58,7 @@ async def worker(policy: str) -> AsyncIterator[Rig]:
     address = server.sockets[0].getsockname()
     async with rig(LIMITS, policy) as made:
         find: Callable[..., Any] = made.worker._origin
+        # Every connection leads to this server: without the kernel's part nobody would say where it goes.
         made.worker._origin = lambda client, _: find(client, address)  # type: ignore[method-assign]
         settings = replace(
             made.snapshot.settings,
