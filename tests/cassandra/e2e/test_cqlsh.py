@@ -13,7 +13,7 @@ from tests.cassandra.e2e import common
 from tests.cassandra.e2e.common import RULES, Net
 
 pytestmark = pytest.mark.privileged
-CQLSH = str(Path(sys.executable).with_name("cqlsh"))
+CQLSH = str(Path(__file__).with_name("clients") / "shell.py")
 DESCRIBES = ("KEYSPACE shop", "TABLE shop.orders", "FULL SCHEMA", "CLUSTER", "TABLES")
 ROWS = range(20_000, 23_000)
 BY_TWO = "NUMPROCESSES = 2 AND CHUNKSIZE = 100"
@@ -30,7 +30,8 @@ def net() -> Iterator[Net]:
 def cqlsh(net: Net, text: str, *words: str, beside: bool = False) -> tuple[int, str, str]:
     """Status, output and errors of a statement."""
     host, port = net.server.address
-    argv = [CQLSH, host, str(port), "--connect-timeout", "60", "--request-timeout", "60", *words, "-e", text]
+    patience = ("--connect-timeout", "60", "--request-timeout", "60")
+    argv = [sys.executable, CQLSH, host, str(port), *patience, *words, "-e", text]
     done = net.lab.run(net.place(beside), argv, timeout=120, check=False)
     return done.returncode, done.stdout, done.stderr
 

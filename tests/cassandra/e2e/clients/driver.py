@@ -15,6 +15,7 @@ from importlib import import_module
 from random import Random
 from typing import Any
 
+import headers  # noqa: F401 - of its effect
 from cassandra import ConsistencyLevel, InvalidRequest, Unauthorized
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import (
