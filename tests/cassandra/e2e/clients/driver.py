@@ -15,7 +15,7 @@ from importlib import import_module
 from random import Random
 from typing import Any
 
-import headers  # noqa: F401 - of its effect
+import headers
 from cassandra import ConsistencyLevel, InvalidRequest, Unauthorized
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import (
@@ -193,6 +193,7 @@ def watch(session: Session) -> Any:
 
 
 def main() -> None:
+    headers.mend()
     where, version, compression, scenario = sys.argv[1:]
     host, port = where.rsplit(":", 1)
     profile = ExecutionProfile(

@@ -1,5 +1,5 @@
 """A mend of cassandra-driver 3.30, with and without a proxy: where a read ends within the header of a segment (version
-5), it forgets that part, and ends the connection of a CRC mismatch. Imported before the driver connects."""
+5), it forgets that part, and ends the connection of a CRC mismatch."""
 
 from __future__ import annotations
 
@@ -19,4 +19,6 @@ def _read_whole_header(connection: Any) -> None:
         _read_segment(connection)
 
 
-Connection._process_segment_buffer = _read_whole_header
+def mend() -> None:
+    """Of all connections that the driver makes from now on."""
+    Connection._process_segment_buffer = _read_whole_header

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import headers  # noqa: F401 - of its effect
+import headers
 from cqlshlib.__main__ import main
 
+headers.mend()
 sys.exit(main())
