@@ -11,6 +11,7 @@ from l7proxy.accelerate_config import NO_CGROUP, AccelerateConfig
 from sockmap import cgroups, selftest
 from sockmap.config import DatapathError
 from sockmap.splice import ON_NEIGHBOUR, ON_SOCKET, Scope, Splicer
+from sockmap.splice_lanes import PLACES
 from sockmap.splice_state import Claim, obstacle, topmost
 
 EVERY = 60.0
@@ -39,7 +40,7 @@ class Accelerator:
         self._tidy_at = monotonic() + EVERY
         try:
             self._claims += [Claim(state_dir, cgroup) for cgroup in self._places]
-            self.splicer = self._splicer = Splicer()
+            self.splicer = self._splicer = Splicer(lanes=1 if workers is None else PLACES)
             self.scope = selftest.passed(self.splicer).scope(self.scope)
             self._begin()
         except OSError as error:

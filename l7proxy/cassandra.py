@@ -19,8 +19,9 @@ from typing import ClassVar
 from l7proxy.cassandra_exchange import CACHED_TEXT, Outcome, Unprepared
 from l7proxy.cassandra_known import CassandraKnown, Reading
 from l7proxy.cassandra_parts import Due, Then
+from l7proxy.cassandra_repeat import Repeating
 from l7proxy.cassandra_requests import Step
-from l7proxy.cassandra_views import VIEWS_FOR, Watching
+from l7proxy.cassandra_views import VIEWS_FOR
 from l7proxy.cql_judge import because, unread
 from l7proxy.frames import State
 from l7proxy.held import Server
@@ -45,7 +46,7 @@ from policies.model import L7Protocol
 _AT_ONCE = frozenset((int(Opcode.EXECUTE), int(Opcode.QUERY)))
 
 
-class CassandraConversation(Watching):
+class CassandraConversation(Repeating):
     """See `l7proxy.conversation.Conversation`. `judge` may be replaced at any time; requests read later are judged by
     it, and so are prepared statements.
 
@@ -53,7 +54,7 @@ class CassandraConversation(Watching):
     enforces ends such a connection.
     """
 
-    __slots__ = ("_keyspace", "_lost", "_preparing")
+    __slots__ = ("_keyspace", "_preparing")
     protocol: ClassVar[L7Protocol] = L7Protocol.CASSANDRA
 
     def __init__(self, judge: Judge, known: CassandraKnown, server: Server) -> None:
@@ -62,8 +63,6 @@ class CassandraConversation(Watching):
         """That of the session, as the server has confirmed it."""
         self._preparing = 0
         """Bytes of what the server prepares now."""
-        self._lost = False
-        """Something has passed, where nothing is enforced, that may have changed it."""
 
     # -- what the relay asks -------------------------------------------------------------------------------------
 
@@ -207,6 +206,8 @@ class CassandraConversation(Watching):
             return False
         if not outcome.plain:
             return False
+        if self.offers is not None and opcode == Opcode.EXECUTE:
+            self._offer(data, start, outcome.request, message.consistency)
         self._due[stream] = Due(outcome.request, now, message.consistency, outcome.leans)
         self._leaning += outcome.leans
         return True

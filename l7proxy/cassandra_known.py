@@ -4,7 +4,7 @@ and bytes held."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -78,6 +78,10 @@ class Views:
                 yield CqlRequest(request.action, keyspace, view)
 
 
+def _nobody(server: Server) -> None:
+    """Has asked."""
+
+
 class CassandraKnown(Pool):
     """One for each worker. `prepared` statements, whose texts come to `text` bytes at most; `views`: how many."""
 
@@ -91,9 +95,12 @@ class CassandraKnown(Pool):
         """Connections that are told of changes of the schema."""
         self.changes = 0
         """How often a server's views may have changed."""
+        self.changed: Callable[[Server], None] = _nobody
+        """Told of it then."""
 
     def outdated(self, server: Server) -> None:
         """What is known of its views may be wrong: each connection has to ask before its next statement."""
         self.changes += 1
+        self.changed(server)
         if (found := self.views.get(server)) is not None:
             found.asked = NEVER

@@ -9,13 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import IntEnum, auto
+from typing import Any
 
 from l7proxy.held import HELD_LONG, SMALL, Frame, Gather
 from l7proxy.http1_exchange import Judge
 from l7proxy.limits import Limits
+from l7proxy.offers import Group, Offer
 from l7proxy.ops import FOREVER, Abort, Close, Direction, Drop, Inject, Op, Pass, Record, Wait
 from l7proxy.output import Output
 from parsers.malformed import Malformed
+from sockmap.splice_lanes import Form
 
 _CHANGED = "a policy enforces now what this connection was not read for"
 
@@ -34,11 +37,13 @@ class Frames(ABC):
     """The state of such a conversation, and what it does whatever its frames are. The class of a protocol adds
     `receive`, `idle`, `receiving` and `upstream_failed` (`l7proxy.conversation.Conversation`)."""
 
-    __slots__ = ("_carried", "_ended", "_ending", "_gather", "_held", "_state", "head_pending", "judge")
+    __slots__ = ("_carried", "_ended", "_ending", "_gather", "_held", "_state", "head_pending", "judge", "offers")
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
         self.head_pending = False
+        self.offers: list[Offer] | None = None
+        """For the fast path, since they were taken last; None: nobody takes them."""
         self._state = State.FRAMES
         self._gather: Gather | None = None
         """The frame of the client's that is held back until it is whole, and has not to wait for the server."""
@@ -129,6 +134,38 @@ class Frames(ABC):
         """Let go of `_held`; what was held."""
         held, self._held = self._held, None
         return held.release() if held is not None else b""
+
+    # -- what the fast path asks (l7proxy.fastpath): a protocol that makes no offers is not asked ----------------
+
+    def form(self) -> Form:
+        """How the messages of this connection are found and paired, where it has made an offer."""
+        raise NotImplementedError
+
+    def group(self) -> Group:
+        """What its offers are for."""
+        raise NotImplementedError
+
+    def repeats(self) -> bool:
+        """Whether what was offered may go on now, and come behind everything that was read."""
+        return False
+
+    def hears(self) -> bool:
+        """Whether of all answers that are due nothing but a note is taken, and nothing is to be said before them."""
+        return False
+
+    def went(self, entry: Any, identity: int, now: float) -> None:
+        """A request that was offered with this entry has gone straight. Raises Malformed."""
+        raise NotImplementedError
+
+    def heard(self, identity: int, data: bytes, now: float) -> Record:
+        """An answer has, which begins with `data`. Raises Malformed."""
+        raise NotImplementedError
+
+    def _quiet_here(self) -> bool:
+        """Between messages in both directions, and to go on reading them."""
+        if self._gather is not None or self._held is not None or self._carried or self.head_pending:
+            return False
+        return self._state is State.FRAMES and not (self._ending or self._ended)
 
     # -- what the relay asks -------------------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from l7proxy.frames import State
 from l7proxy.held import Frame, Gather, remember
@@ -15,13 +16,15 @@ from l7proxy.kafka_known import KafkaKnown
 from l7proxy.kafka_large import LARGE_FROM, Large, begin
 from l7proxy.kafka_responses import Due, Responses
 from l7proxy.kafka_sasl import Sasl
+from l7proxy.offers import Group, Offer, group_of, masked
 from l7proxy.ops import Direction, Drop, KafkaCall, KafkaRequest, Op, Pass, Record, Wait
 from l7proxy.output import Output
 from parsers.kafka import Head
 from parsers.kafka_names import Item
-from parsers.kafka_repeat import PRODUCE, begins, repeated
+from parsers.kafka_repeat import PRODUCE, begins, prefix, repeated
 from parsers.malformed import Malformed
 from policies.verdict import Verdict
+from sockmap.splice_lanes import COMPACT, PREFIX, RECORDS, Form
 
 _LENGTH = struct.Struct(">i")
 
@@ -33,6 +36,13 @@ class Allowed(NamedTuple):
     version: int
     client_id: str | None
     body: int
+
+
+@cache
+def _mask(size: int, compact: bool) -> bytes:
+    """Of a prefix: all but the length, the correlation id, the partition, and the records' length that may end it."""
+    end = 4 if compact else 8
+    return bytes(4) + b"\xff" * 4 + bytes(4) + b"\xff" * (size - 12 - end) + bytes(end)
 
 
 class Requests(Responses):
@@ -130,10 +140,59 @@ class Requests(Responses):
         found: Allowed | None = None if common is None else self.judge.calls.get((self._names.server, common))
         if found is None:
             return False
+        if self.offers is not None:
+            self._offer(frame, found)
         request, version, client_id, body = found
         (number,) = _LENGTH.unpack_from(data, start + 8)
         self._due.append(Due(request, Head(PRODUCE, version, number, client_id, start + body, frame.stop), now))
         return True
+
+    def _offer(self, frame: Frame, found: Allowed) -> None:
+        """Others that ask for the same, of whatever partition, may take the fast path."""
+        size, compact = prefix(frame.data, frame.start)
+        if not 0 < size <= PREFIX or frame.start + size > len(frame.data) or self.offers is None:
+            return
+        mask = _mask(size, compact)
+        known = masked(frame.data[frame.start : frame.start + size], mask)
+        self.offers.append(Offer(known, mask, COMPACT if compact else RECORDS, 0, 0, found))
+
+    def form(self) -> Form:
+        """See `l7proxy.frames.Frames`."""
+        return Form(0, 4, self.judge.kafka.max_request + 4, 8, 4, 8, 4, False, bytes(16), bytes(16))
+
+    def group(self) -> Group:
+        """See `l7proxy.frames.Frames`."""
+        return group_of(self.judge, self._names.server)
+
+    def repeats(self) -> bool:
+        """See `l7proxy.frames.Frames`."""
+        return self._quiet_here() and not (self._waits or self._sasl.raw or self._large is not None)
+
+    def hears(self) -> bool:
+        """See `l7proxy.frames.Frames`."""
+        if not self.repeats():
+            return False
+        for due in self._due:
+            if due.answer is not None or due.then is not None or due.fetched is not None or due.request is None:
+                return False
+        return True
+
+    def went(self, entry: Any, identity: int, now: float) -> None:
+        """See `l7proxy.frames.Frames`."""
+        found: Allowed = entry
+        number = identity - (1 << 32) if identity >> 31 else identity
+        self._due.append(Due(found.request, Head(PRODUCE, found.version, number, found.client_id, 0, 0), now))
+
+    def heard(self, identity: int, data: bytes, now: float) -> Record:
+        """See `l7proxy.frames.Frames`."""
+        if not self._due:
+            raise Malformed(0, "the server says what nobody asked for")
+        due = self._due.popleft()
+        self._whole(due, data, 0)
+        record = due.record(now, self._code(due, data, 0), True)
+        if record is None or due.then is not None:
+            raise Malformed(0, "an answer that was to be read has gone straight")
+        return record
 
     def _remember(
         self, find: Callable[[bytes, int, int], bytes | None], frame: Frame, head: Head, request: KafkaRequest

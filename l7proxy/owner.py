@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from l7proxy.limits import Limits
+from l7proxy.offers import Offer
 from l7proxy.origin import Origin
 from l7proxy.recorder import ConnectionRecords
 from l7proxy.straight import Bridge
@@ -33,6 +34,12 @@ class Owner(Protocol):
 
     def bridge(self, source: int, sink: int) -> Bridge | None:
         """For what is read of one socket and written to another; None if the kernel cannot."""
+
+    def hasten(self, relay: Relay) -> None:
+        """Its conversation has made offers: give it a fast path, if there is one."""
+
+    def know(self, group: int, offer: Offer, number: int) -> None:
+        """Give an offer to the programs, as the entry of this number in its group."""
 
     def closed(self, relay: Relay) -> None:
         """Both sockets are gone."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from l7proxy.conversation import Conversation
+from l7proxy.fastpath import FastPath
+from l7proxy.frames import Frames
 from l7proxy.half import PUMP_FROM, Half, Side
 from l7proxy.listener import reset
 from l7proxy.ops import Abort, Close, Direction, Drop, Inject, Need, Op, Pass, Record, Wait
@@ -40,6 +42,8 @@ class Relay:
         self.open = 0
         self.flooded = False
         self.progress = Progress()
+        self.frames = conversation if isinstance(conversation, Frames) else None
+        self.fast: FastPath | None = None
         self._pumping = owner, self._pumped
 
     # -- the sockets ---------------------------------------------------------------------------------------------
@@ -76,7 +80,7 @@ class Relay:
         half.total += size
         self.last = now = monotonic()
         try:
-            if half.busy or self.lingering:
+            if half.busy or self.lingering or self.fast is not None:
                 self.more(half, data, now)
                 return
             # The hot path: nothing waits in this direction, and most likely all of the new bytes may pass.
@@ -88,6 +92,8 @@ class Relay:
                     if type(first) is Record:
                         self.records.add(first)
                     sink.write(data)
+                    if self.frames is not None and self.frames.offers:
+                        self.owner.hasten(self)
                     return
             self._perform(half, data, ops, now)
             self._wake(half.other, now)
@@ -97,6 +103,8 @@ class Relay:
 
     def more(self, half: Half, data: bytes, now: float) -> None:
         """Bytes behind others. What was allowed by count goes on at once; the rest is put to the conversation."""
+        if self.fast is not None and self.fast.waits(half, data):
+            return
         if half.straight is not None and half.straight.opened and waits(self, half, data):
             return
         if half.credit >= len(data):
@@ -110,19 +118,25 @@ class Relay:
                 return
             data = b""
         self._take(half, data, now)
+        if self.fast is not None:
+            self.fast.after()
+
+    def guard(self, action: Callable[..., object], *arguments: object) -> None:
+        """Do it, failing closed."""
+        try:
+            action(*arguments)
+        except Exception as error:
+            self.failed(error)
 
     def failed(self, error: Exception) -> None:
-        """Something is wrong in here: fail closed."""
+        """Fail closed."""
         context = {"message": "a conversation failed; its connection is reset", "exception": error}
         self.owner.loop.call_exception_handler(context)
         self.abort()
 
     def put(self, half: Half, now: float) -> None:
-        """`_take` what waits, failing closed."""
-        try:
-            self._take(half, b"", now)
-        except Exception as error:
-            self.failed(error)
+        """`_take` what waits."""
+        self.guard(self._take, half, b"", now)
 
     def _pumped(self, half: Half, error: OSError | None) -> None:
         self.last = now = monotonic()
@@ -134,6 +148,8 @@ class Relay:
     def ended(self, half: Half) -> None:
         """FIN was read."""
         self.last = now = monotonic()
+        if self.fast is not None:
+            self.guard(self.fast.ended, half)
         look(self, now)
         half.eof = half.busy = True
         if self.lingering:
@@ -147,8 +163,7 @@ class Relay:
     def lost(self, half: Half, error: Exception | None) -> None:
         """A socket is closed. With an error (RST) the other side is reset too."""
         self.open -= 1
-        self.requests.stop_pump()
-        self.responses.stop_pump()
+        self._stop_pumps()
         half.source = half.other.sink = None
         other = self.server if half is self.requests else self.client
         if half is self.responses and (self.lingering or (half.eof and half.pending)):
@@ -165,7 +180,15 @@ class Relay:
         if self.open == 0:
             self._over()
 
+    def _stop_pumps(self) -> None:
+        if self.fast is not None:
+            self.fast.shut()
+        self.requests.stop_pump()
+        self.responses.stop_pump()
+
     def _over(self) -> None:
+        if self.fast is not None:
+            self.guard(self.fast.over)
         try:
             self.apply([op for op in self.conversation.finish(monotonic()) if isinstance(op, Record)])
         finally:
@@ -253,6 +276,8 @@ class Relay:
 
     def _send(self, half: Half, data: bytes) -> None:
         if half.sink is not None:
+            if self.fast is not None:
+                self.fast.before(half)
             half.sink.write(data)
         elif half.direction is REQUEST and not (self.lingering or self.responses.eof):
             self.early.append(data)
@@ -337,6 +362,8 @@ class Relay:
         kernel does not answer unread bytes with a reset that would destroy those words."""
         self.lingering = monotonic()
         self._cancel_dial()
+        if self.fast is not None:
+            self.fast.shut()
         self.requests.drop_pump()
         self.early, self.early_size = [], 0
         if self.server is not None:
@@ -362,39 +389,13 @@ class Relay:
     def abort(self) -> None:
         """Reset both sides at once."""
         self.lingering = self.lingering or monotonic()
-        self.requests.stop_pump()
-        self.responses.stop_pump()
+        self._stop_pumps()
         self._cancel_dial()
         reset(self.client)
         reset(self.server)
-
-    # -- time and change -----------------------------------------------------------------------------------------
 
     def _note_head(self, now: float) -> None:
         if not self.conversation.head_pending:
             self.head_since = 0.0
         elif not self.head_since:
             self.head_since = now
-
-    def stop(self) -> None:
-        """Graceful end: at once between messages if there is nothing to be said, else behind our last words, or behind
-        the last response in flight."""
-        if self.lingering:
-            return
-        look(self, monotonic())
-        at_once = self.conversation.idle
-        ops = self.conversation.draining(monotonic())
-        if at_once and not any(isinstance(op, Inject) for op in ops):
-            self.close_now()
-        else:
-            self.apply(ops)
-
-    def rejudge(self, locate: Callable[[Origin], Origin | None]) -> None:
-        """A new policy: other rules from the next message on; the end, if none, or another protocol's, hold for it."""
-        origin = locate(self.origin)
-        if origin is None or origin.judge is None or origin.judge.protocol not in (None, self.conversation.protocol):
-            self.abort()
-            return
-        self.origin = origin
-        self.conversation.judge = origin.judge
-        self.records = self.owner.records(origin)

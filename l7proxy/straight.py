@@ -14,6 +14,7 @@ from l7proxy.ops import FOREVER, Carried
 if TYPE_CHECKING:
     from l7proxy.half import Half
     from l7proxy.relay import Relay
+    from sockmap.splice_lanes import Lane
 
 log = logging.getLogger("l7proxy.worker")
 _FREE, _SELDOM = 4, 8
@@ -39,12 +40,18 @@ class Bridge(Protocol):
     def unread(self) -> int:
         """Of these, where they were counted, those that the target has not read yet."""
 
+    def by_lane(self, lane: Lane) -> None:
+        """From now on the lane says what goes straight."""
+
+    def deciding(self) -> bool:
+        """Whether the sender is in the middle of a send."""
+
 
 class Straight:
     """One direction of a connection. `opened`: bytes may go straight that `news` has not told yet; `counted`: up to
     where others follow that are judged."""
 
-    __slots__ = ("_bridge", "_by_stack", "_skipped", "_vain", "carried", "counted", "opened")
+    __slots__ = ("_bridge", "_by_stack", "_lane", "_skipped", "_vain", "carried", "counted", "opened")
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
@@ -52,6 +59,7 @@ class Straight:
         self.counted = self.opened = False
         self._vain = self._skipped = 0
         self._by_stack = [0, 0]
+        self._lane = False
 
     @property
     def in_vain(self) -> bool:
@@ -70,7 +78,7 @@ class Straight:
     def open(self, total: int, credit: int) -> None:
         """`total` bytes of the direction have gone, all that were read and known to have gone straight, and `credit`
         more may go by count."""
-        self.counted = credit <= FOREVER // 2
+        self.counted, self._lane = credit <= FOREVER // 2, False
         try:
             self._bridge.open(total - self.carried, self.carried + credit if self.counted else None)
         except OSError as error:
@@ -78,6 +86,21 @@ class Straight:
             return
         self.opened = True
         self._vain += 1
+
+    def by_lane(self, lane: Lane) -> bool:
+        """From now on the lane says what goes straight, and counts it. False: the table is full."""
+        if not self._lane:
+            try:
+                self._bridge.by_lane(lane)
+            except OSError as error:
+                log.warning("what might go straight goes by the proxy: %s", error)
+                return False
+            self.counted = self._lane = True
+        return True
+
+    def deciding(self) -> bool:
+        """Whether the sender is in the middle of a send of which it is not settled which way it goes."""
+        return self._bridge.deciding()
 
     def news(self) -> int:
         """Bytes that have gone straight since the last call."""
@@ -94,7 +117,7 @@ class Straight:
     def over(self, source: asyncio.Transport | None, sink: asyncio.Transport | None, end: bool) -> None:
         """Nothing more goes straight. Those of our sockets that are there are asked what the stack has carried; `end`:
         FIN has come, which counts as a byte there."""
-        if self.opened:
+        if self.opened or self._lane:
             self._bridge.shut()
         if source is not None and (info := _tcp_info(source)):
             self._by_stack[0] = info[0] - end

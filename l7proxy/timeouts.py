@@ -1,11 +1,14 @@
-"""Whether anything moves on a connection, and what is done if not: looked at once a second."""
+"""Time and change, as connections meet them: time-outs, looked at once a second, and new policies."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from l7proxy.half import Half
-from l7proxy.ops import FOREVER
+from l7proxy.ops import FOREVER, Inject
+from l7proxy.origin import Origin
 from l7proxy.straight import look
 
 if TYPE_CHECKING:
@@ -32,11 +35,40 @@ def enforce(relay: Relay, now: float) -> None:
     elif late := conversation.late(now, limits):
         relay.apply(late)
     elif idle and conversation.idle:
-        relay.stop()
+        stop(relay)
     elif idle and requests.credit > FOREVER // 2:
         relay.close_now()
     elif idle and (requests.credit or requests.dropping or conversation.receiving or relay.responses.eof):
         relay.abort()  # The client owes the rest of a body, or room for the rest of an answer whose server has gone.
+
+
+def stop(relay: Relay) -> None:
+    """Graceful end: at once between messages if there is nothing to be said, else behind our last words, or behind the
+    last response in flight."""
+    if relay.lingering:
+        return
+    if relay.fast is not None:
+        relay.fast.over()
+    look(relay, monotonic())
+    at_once = relay.conversation.idle
+    ops = relay.conversation.draining(monotonic())
+    if at_once and not any(isinstance(op, Inject) for op in ops):
+        relay.close_now()
+    else:
+        relay.apply(ops)
+
+
+def rejudge(relay: Relay, locate: Callable[[Origin], Origin | None]) -> None:
+    """A new policy: other rules from the next message on; the end, if none, or another protocol's, hold for it."""
+    if relay.fast is not None:
+        relay.fast.shut()
+    origin = locate(relay.origin)
+    if origin is None or origin.judge is None or origin.judge.protocol not in (None, relay.conversation.protocol):
+        relay.abort()
+        return
+    relay.origin = origin
+    relay.conversation.judge = origin.judge
+    relay.records = relay.owner.records(origin)
 
 
 class Progress:

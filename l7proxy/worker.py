@@ -24,18 +24,22 @@ import uvloop
 
 from l7proxy.control import FrameReader, Kind, frame
 from l7proxy.detect import converse, known
+from l7proxy.fastpath import FastPath, begin
 from l7proxy.flowjson import ConnectionEncoder, FlowEncoder
 from l7proxy.flowlog import BatchSink
+from l7proxy.held import Server
 from l7proxy.listener import listen, reset
 from l7proxy.metrics import WorkerMetrics
+from l7proxy.offers import Offer
 from l7proxy.ops import Direction
 from l7proxy.origin import Origin, PolicyView, UnknownFlow
 from l7proxy.recorder import ConnectionRecords, Recorder
 from l7proxy.relay import Relay
 from l7proxy.snapshot import Snapshot
-from l7proxy.timeouts import enforce
+from l7proxy.timeouts import enforce, rejudge, stop
 from sockmap.flows import FlowTable, ListenerTable
 from sockmap.splice_bridge import Bridge, Bridges
+from sockmap.splice_lanes import Lanes
 
 log = logging.getLogger("l7proxy.worker")
 _PR_SET_PDEATHSIG = 1
@@ -73,9 +77,11 @@ class Worker:
         listeners: ListenerTable,
         control: socket.socket,
         bridges: Bridges | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self.index, self._flows, self._listeners = index, flows, listeners
-        self._bridges = bridges
+        self._bridges, self._lanes = bridges, lanes
+        self._fast: set[FastPath] = set()
         self._control_socket = control
         self._control: asyncio.Transport | None = None
         self.loop = asyncio.get_running_loop()
@@ -130,9 +136,10 @@ class Worker:
         self.refuse_with_503 = settings.refuse_upstream_with_503
         if self.view is None:
             self.known = known(settings.kafka, settings.cassandra)
+            self.known.cassandra.changed = self._changed
         self.view = PolicyView(snapshot)
         self._encode = FlowEncoder(settings.node_name, settings.flow_log)
-        self._each(lambda relay: relay.rejudge(self._locate))
+        self._each(lambda relay: rejudge(relay, self._locate))
         async with self._taking:
             if not self._servers:
                 await self._listen()
@@ -149,7 +156,7 @@ class Worker:
         """Stop accepting, let what is in flight end within the grace time, then reset the rest."""
         for server in self._servers:
             server.close()
-        self._each(Relay.stop)
+        self._each(stop)
         deadline = monotonic() + (self.limits.grace if self.view else 0)
         while self.relays and monotonic() < deadline:
             await asyncio.sleep(0.02)
@@ -171,6 +178,8 @@ class Worker:
         next_second = monotonic() + 1
         while True:
             await asyncio.sleep(0.05)
+            for fast in list(self._fast):
+                fast.relay.guard(fast.look)
             self._flush()
             now = monotonic()
             if now >= next_second:
@@ -238,6 +247,8 @@ class Worker:
         self.by_endpoint[origin.endpoint] += 1
         relay = Relay(self, origin, converse(origin.judge, self.known, origin.server, origin.source.number))
         self.relays[relay] = origin.endpoint
+        if self._lanes is not None and relay.frames is not None:
+            relay.frames.offers = []
         return relay
 
     def _origin(self, client: tuple[str, int], server: tuple[str, int]) -> Origin:
@@ -288,8 +299,30 @@ class Worker:
         """For what is read of one socket and written to another; None if the kernel cannot."""
         return self._bridges.between(source, sink) if self._bridges is not None else None
 
+    def hasten(self, relay: Relay) -> None:
+        """Give it a fast path, if both of its ends are on this node and there is a place; else it makes no offers."""
+        if self._lanes is not None and (fast := begin(relay, self._lanes)) is not None:
+            self._fast.add(fast)
+
+    def _changed(self, server: Server) -> None:
+        """Requests to it may do other things than they did."""
+        for fast in self._fast:
+            if fast.relay.origin.server == server:
+                fast.shut()
+
+    def know(self, group: int, offer: Offer, number: int) -> None:
+        """Give an offer to the programs. If there is no room, such requests go on coming here."""
+        assert self._lanes is not None  # noqa: S101 -- a fast path has asked
+        try:
+            self._lanes.know(group, offer.prefix, offer.tail, number, offer.values, offer.rest)
+        except OSError as error:
+            log.warning("known requests are not remembered: %s", error)
+
     def closed(self, relay: Relay) -> None:
         """Forget a connection."""
+        if relay.fast is not None and self._lanes is not None:
+            self._fast.discard(relay.fast)
+            self._lanes.give_back(relay.fast.lane)
         endpoint = self.relays.pop(relay)
         self.by_endpoint[endpoint] -= 1
         if not self.by_endpoint[endpoint]:
@@ -318,9 +351,12 @@ class _Control(asyncio.Protocol):
 async def _serve(arguments: argparse.Namespace) -> None:
     control = socket.socket(fileno=arguments.control)
     control.setblocking(False)
-    bridges = Bridges(_descriptors(arguments.splice)) if arguments.splice else None
-    worker = Worker(arguments.index, FlowTable(arguments.flows), ListenerTable(arguments.listeners), control, bridges)
-    await worker.run()
+    bridges, lanes, index = None, None, arguments.index
+    if arguments.splice:
+        fds = _descriptors(arguments.splice)
+        bridges, lanes = Bridges(fds), Lanes(fds, index, arguments.workers)
+    tables = FlowTable(arguments.flows), ListenerTable(arguments.listeners)
+    await Worker(index, *tables, control, bridges, lanes).run()
 
 
 def _descriptors(words: str) -> dict[str, int]:
@@ -331,7 +367,7 @@ def _descriptors(words: str) -> dict[str, int]:
 def main() -> None:
     """Entry point of ``python -m l7proxy.worker``; started by the supervisor only."""
     parser = argparse.ArgumentParser(prog="l7proxy-worker")
-    for name in ("control", "flows", "listeners", "index"):
+    for name in ("control", "flows", "listeners", "index", "workers"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--splice")
     parser.add_argument("--cgroup", type=Path)

@@ -191,7 +191,7 @@ class WorkerPool:
         return {**os.environ, "PYTHONPATH": path}
 
     def _command(self, index: int, control: int) -> list[str]:
-        words: dict[str, object] = {"--control": control, "--index": index}
+        words: dict[str, object] = {"--control": control, "--index": index, "--workers": self.count}
         words |= {"--flows": self.flows_fd, "--listeners": self.listeners_fd}
         if self._splicer.fds:
             words["--splice"] = ",".join(f"{name}={fd}" for name, fd in self._splicer.fds.items())

@@ -109,6 +109,27 @@ def read_request(opcode: int, version: int, flags: int, data: bytes, start: int,
     return message
 
 
+def binding(version: int, data: bytes, start: int) -> tuple[int, int, int] | None:
+    """Of the body of an EXECUTE that `read_request` takes: how many of its first bytes are all of it but its values
+    and what follows them, the number of values, and the size of what follows. None: that has no fixed size, or values
+    have names."""
+    place = start + 2 + ID
+    if version > 4:
+        place += 2 + (data[place] << 8 | data[place + 1])
+    place += 2  # the consistency
+    wide = 4 if version > 4 else 1
+    flags = int.from_bytes(data[place : place + wide], "big")
+    if flags & ~(_VALUES | _SKIP_METADATA | _PAGE_SIZE | _SERIAL | _TIMESTAMP):
+        return None
+    place += wide
+    values = 0
+    if flags & _VALUES:
+        values = data[place] << 8 | data[place + 1]
+        place += 2
+    rest = 4 * bool(flags & _PAGE_SIZE) + 2 * bool(flags & _SERIAL) + 8 * bool(flags & _TIMESTAMP)
+    return place - start, values, rest
+
+
 def _keyspace(reader: Reader) -> str | None:
     """Behind the text of version 5's PREPARE."""
     flags = reader.int()

@@ -55,6 +55,18 @@ def begins(data: bytes, start: int, stop: int) -> bytes | None:
     return _common(data, start, head) if behind == stop else None
 
 
+def prefix(data: bytes, start: int) -> tuple[int, bool]:
+    """How many of the first bytes of a Produce request, with its length, say what it asks for, where it has one topic
+    with one partition; and whether a varint follows, that of its records' length. If not, these bytes end with that.
+    0: it is anything else."""
+    try:
+        head, count = _head(data, start)
+    except (IndexError, struct.error):
+        return _CLOSER[0], False
+    flexible = data[start + 7] >= _FLEXIBLE
+    return (head - start + (4 if flexible else 8) if count == 1 else 0), flexible
+
+
 def _common(data: bytes, start: int, head: int) -> bytes | None:
     return data[start + 4 : start + 8] + data[start + 12 : head] if head - start <= _LONGEST else None
 

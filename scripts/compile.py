@@ -12,7 +12,8 @@ from pathlib import Path
 from l7proxy.compiled import FOLDER, PACKAGES, ROOT, modules, note
 
 HOT = (
-    *("ops", "output", "held", "frames", "half", "relay", "straight", "recorder", "metrics", "cql_judge"),
+    *("ops", "output", "held", "frames", "half", "relay", "straight", "fastpath", "offers"),
+    *("recorder", "metrics", "cql_judge"),
     *("flowjson", "flowparts", "flowgrpc", "flowkafka", "flowcql"),
     *("http1*", "http2*", "kafka*", "cassandra*"),
 )

@@ -32,6 +32,7 @@ from sockmap.cgroups import listening, processes, sockets, version_1
 from sockmap.config import DatapathError
 from sockmap.program import source
 from sockmap.splice_bridge import BRIDGE_MAPS, BRIDGES, PLACE
+from sockmap.splice_lanes import LANE_MAPS
 from sockmap.splice_tables import GENERATION, MAPS, TAG, End, Pair, Style, Tables, Way, reasons
 
 __all__ = ["End", "Pair", "Scope", "Splicer", "Style", "Way", "leftovers", "reasons"]
@@ -120,10 +121,12 @@ class Scope:
 class Splicer(Tables):
     """The loaded programs. Raises DatapathError if this kernel has not what they need."""
 
-    def __init__(self, pairs: int = 32_768, without: Collection[str] = (), streamed: int = 8 << 20) -> None:
+    def __init__(
+        self, pairs: int = 32_768, without: Collection[str] = (), streamed: int = 8 << 20, lanes: int = 1
+    ) -> None:
         """`pairs`: the most there are at a time; others are left to the stack. `without`: as on a kernel that lacks
         QUEUED or VERDICT (for tests). `streamed`: bytes that a sender may give to the stack, all but a tenth, before it
-        is left alone altogether."""
+        is left alone altogether. `lanes`: places for connections of relays (splice_lanes.py), 33 KiB each."""
         from bcc import BPF, lib  # at first use: importing it loads LLVM
 
         self.most = pairs
@@ -131,6 +134,7 @@ class Splicer(Tables):
         try:
             kernel = Btf.running()
             defines = self._offsets(kernel, without) | {"PAIRS": pairs, "STREAMED": streamed}
+            defines |= {"LANES": lanes, "KNOWN": 32 * lanes}
             tracepoints = {name: kernel.tracepoint(name) for name in _TRACEPOINTS}
         except BtfError as error:
             raise DatapathError(f"sockets cannot be spliced: {error}") from error
@@ -221,8 +225,8 @@ class Splicer(Tables):
         self.attach(cgroup, _ON_REQUEST)
 
     def bridge_fds(self) -> dict[str, int]:
-        """The descriptors that `Bridges` are made of, also in other processes."""
-        return {name: self._fds[name] for name in BRIDGE_MAPS}
+        """The descriptors that `Bridges` and `Lanes` are made of, also in other processes."""
+        return {name: self._fds[name] for name in (*BRIDGE_MAPS, *LANE_MAPS)}
 
     def adopt(self, cgroup: Path) -> int:
         """Tell the programs who made the listeners that were there before them, in a cgroup and those below; how many
@@ -300,6 +304,7 @@ class Splicer(Tables):
 _MAPS = (
     MAPS
     | BRIDGES
+    | LANE_MAPS
     | {
         "scope_ports": (2, 4),
         "scope_netns": (8, 4),

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from sockmap.bpfmap import BpfMap
-from sockmap.splice_tables import MAPS, straight_of
+from sockmap.splice_lanes import Lane
+from sockmap.splice_tables import MAPS, deciding, straight_of
 
 _SO_COOKIE = 57
-_BRIDGE = struct.Struct("=QI4xQI4x")
+_BRIDGE = struct.Struct("=QI4xQIIQ")
 PLACE = struct.Struct("=QI4x")
 Place: TypeAlias = tuple[int, int]
 """A socket in the map of sockets: its pair and its side."""
@@ -62,12 +63,22 @@ class Bridge:
     def __init__(self, maps: Mapping[str, BpfMap], sender: Place, target: Place) -> None:
         self._maps, self._sender, self._target = maps, PLACE.pack(*sender), target
         self._pair = struct.pack("=Q", target[0])
+        self._side = sender[1]
         self._carried = 0
 
     def open(self, read: int, limit: int | None = None) -> None:
         """`read`: bytes of the sender that have come to the relay, in all. `limit`: what `carried` may come to, None
         for any number. Raises OSError if the table is full."""
-        self._maps["bridges"].update(self._sender, _BRIDGE.pack(*self._target, limit or 0, read & 0xFFFFFFFF))
+        self._maps["bridges"].update(self._sender, _BRIDGE.pack(*self._target, limit or 0, read & 0xFFFFFFFF, 0, 0))
+
+    def by_lane(self, lane: Lane) -> None:
+        """From now on the lane says what goes straight, until `open` or `shut`. Raises OSError."""
+        self._maps["bridges"].update(self._sender, _BRIDGE.pack(*self._target, 0, 0, lane.index + 1, lane.nonce))
+
+    def deciding(self) -> bool:
+        """Whether the sender is in the middle of a send of which it is not settled yet which way it goes."""
+        value = self._maps["pairs"].lookup(self._sender[:8])
+        return value is not None and deciding(value, self._side)
 
     def shut(self) -> None:
         """From the sender's next send on nothing goes straight."""

@@ -246,6 +246,12 @@ def straight_of(pair: bytes, side: int) -> tuple[int, int, int]:
     return bytes_, expected, _PAIR_END.unpack_from(pair, _PAIR_SIZE - _PAIR_END.size)[1 + side]
 
 
+def deciding(pair: bytes, side: int) -> bool:
+    """Of a value of `pairs`: whether a send of this end has begun, and is not decided on."""
+    begun, decided = _WAY.unpack_from(pair, 2 * _HALF.size + side * _WAY.size)[13:15]
+    return bool(begun != decided)
+
+
 def talkers_of(pair: Pair) -> Talkers:
     """Whose connection it is."""
     client, server = pair.client, pair.server

@@ -9,6 +9,7 @@
 #include "splice_peers.h"
 #include "splice_leave.h"
 #include "splice_ways.h"
+#include "splice_lanes.h"
 #include "splice_bridge.h"
 
 #define SHUT_BOTH    3

@@ -20,25 +20,33 @@ static inline int counted(struct pair *far, struct own *via, __u32 before)
 	       (straight->bytes && straight->expected == before);
 }
 
-/* Whether the message goes to the far end. */
+/* Whether the message goes to the far end. `lane`: NULL, or the one that it would go by. */
 static inline int crosses(struct scope *s, struct own *own, struct way *own_way, struct own *via,
-			  struct pair *far, struct bridge *bridge, struct sk_msg_md *msg,
-			  struct waiting *waiting)
+			  struct pair *far, struct bridge *bridge, struct lane *lane,
+			  struct sk_msg_md *msg, struct waiting *waiting)
 {
 	struct straight *straight = &far->straight[via->side & 1];
 	struct way *way = &far->way[via->side & 1];
 	struct place to = bridge->target;
+	struct progress progress = {};
 	__u32 before = given(far, via);
 	long taken;
-	if (bridge->limit &&
-	    (straight->bytes + msg->size > bridge->limit || !counted(far, via, before)))
+	if ((lane || bridge->limit) && !counted(far, via, before))
+		return 0;
+	if (!lane && bridge->limit && straight->bytes + msg->size > bridge->limit)
 		return 0;
 	if (unspliceable(s, via, far, msg->size, waiting) || unjudged(s, own, own_way) ||
 	    unjudged(s, via, way))
 		return 0;
+	if (lane && !known_messages(lane, own->side & 1, msg, &progress))
+		return 0;
 	taken = spliced.msg_redirect_hash(msg, &to, BPF_F_INGRESS);
 	if (taken != SK_PASS)
 		return 0;
+	if (lane) {
+		lane->way[own->side & 1].left = progress.left;
+		lane->way[own->side & 1].made = progress.made;
+	}
 	to_peer(way, msg->size);
 	straight->bytes += msg->size;
 	straight->expected = before + msg->size;
@@ -56,6 +64,7 @@ static inline int crossed(struct scope *s, struct own *own, struct pair *near,
 	struct place from = {};
 	struct own via = {};
 	struct bridge *bridge;
+	struct lane *lane = 0;
 	struct pair *far;
 	struct way *own_way = &near->way[own->side & 1], *way;
 	__u32 side;
@@ -65,7 +74,11 @@ static inline int crossed(struct scope *s, struct own *own, struct pair *near,
 	bridge = bridges.lookup(&from);
 	if (!bridge)
 		return 0;
-	if (given(near, own) != bridge->base) {
+	if (bridge->lane) {
+		lane = open_lane(bridge, own->side & 1, given(near, own));
+		if (!lane)
+			return 0;
+	} else if (given(near, own) != bridge->base) {
 		bridges.delete(&from); /* for good: such numbers come again after 4 GiB */
 		return 0;
 	}
@@ -83,10 +96,12 @@ static inline int crossed(struct scope *s, struct own *own, struct pair *near,
 	way = &far->way[!side];
 	way->begun++;
 	APART("what follows is done between the two");
-	done = crosses(s, own, own_way, &via, far, bridge, msg, &waiting);
+	done = crosses(s, own, own_way, &via, far, bridge, lane, msg, &waiting);
 	APART("and nothing behind");
 	way->decided++;
-	if (done)
+	if (done && lane)
+		worth_it(own_way, msg->size);
+	else if (done)
 		judge_worth(near, own_way, msg->size, waiting.bytes);
 	return done;
 }

@@ -117,7 +117,84 @@ struct bridge {
 	struct place target;
 	__u64 limit; /* of the bytes gone straight in this direction; 0: none */
 	__u32 base;  /* bytes that the relay has read of the sender, and written on */
+	__u32 lane; /* 0: none; else its place and one more, and the lane says what `base` says here
+		     */
+	__u64 nonce; /* of the lane */
+};
+
+#define NOTES  512 /* messages of one direction that wait to be told of */
+#define PREFIX 128 /* bytes of a request that say what it asks for, at most */
+#define SHAPES 4
+#define SAMPLE 32 /* bytes */
+
+/* Requests whose first `size` bytes say what they ask for, but for those that the mask leaves out.
+ * `tail`: how what follows is looked at. It is written once, `size` last. */
+struct shape {
+	__u32 size, tail;
+	__u64 mask[PREFIX / 8];
+};
+
+/* Where the programs are in what is sent: in memory, of which the verifier thinks nothing, or it
+ * would follow each turn of a loop by itself. */
+struct scan {
+	__u32 place, have, size, made, length, stop;
+};
+
+/* One direction of a lane. The relay writes `epoch` (of this opening; 0: shut), `base` and `read`,
+ * the programs the rest, under the sender's lock. */
+struct lane_way {
+	__u32 epoch;
+	__u32 base; /* bytes that the relay has read of the sender, and written on */
+	__u32 read; /* notes that it has read */
+	__u32 shut; /* the opening that is over */
+	__u32 made; /* notes */
+	__u32 left; /* bytes of the message that has begun; the relay clears it before an opening */
+	struct scan scan;
+};
+
+struct request_note {
+	__u64 at; /* nanoseconds of the machine's clock */
+	__u32 id;
+	__u32 number; /* of what it asks for */
+};
+
+struct answer_note {
+	__u64 at;
+	__u32 id;
+	__u32 size; /* of the sample */
+	__u8 sample[SAMPLE];
+};
+
+struct known_key {
+	__u64 group;
+	__u32 size, tail;
+	__u64 words[PREFIX / 8];
+};
+
+/* What is known of a request: its number in its group, and what `tail` asks for. */
+struct known {
+	__u32 number;
+	__u32 values, rest;
 	__u32 pad;
+};
+
+/* A connection on which requests that are known to be allowed, and answers, may go straight. All
+ * messages have their length (32 bits, most significant byte first) at `length_at`, and are `more`
+ * bytes longer, `most` bytes in all; their first `head` bytes are needed. An id of `id_size` bytes
+ * at id_at[way] pairs requests and answers. Answers whose first bytes are others than these come to
+ * the relay. */
+struct lane {
+	__u64 nonce; /* of the connection that has this place now; 0: none */
+	__u64 group; /* of what is allowed */
+	__u64 until; /* nanoseconds of the machine's clock, after which nothing is */
+	__u32 length_at, more, most, head, id_size, id_at[2];
+	__u32 segments; /* CQL's of version 5, not compressed, around the messages */
+	__u64 answer_mask[2], answer[2];
+	struct lane_way way[2];
+	struct shape shapes[SHAPES];
+	struct known_key key; /* the programs' scratch space, under the client's lock */
+	struct request_note requests[NOTES];
+	struct answer_note answers[NOTES];
 };
 
 /* What belongs to a socket: who has made it, its place in a pair, and how it is read. */
@@ -193,6 +270,8 @@ BPF_F_TABLE("hash", __u64, struct member, enrolled, 2 * PAIRS, BPF_F_NO_PREALLOC
  * but their states would tell of the end of those that are left to the stack. */
 BPF_PROG_ARRAY(watched, 3); /* by the place: SOMEBODY, WITHIN */
 BPF_F_TABLE("hash", struct place, struct bridge, bridges, 2 * PAIRS, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("array", __u32, struct lane, lanes, LANES, BPF_F_MMAPABLE);
+BPF_F_TABLE("hash", struct known_key, struct known, known, KNOWN, BPF_F_NO_PREALLOC);
 BPF_SOCKHASH(spliced, struct place, 2 * PAIRS);
 
 /* BPF_SK_STORAGE with BPF_F_CLONE: what a listener has, its connections get. */
