@@ -72,7 +72,6 @@ class FastPath:
     def __init__(self, relay: Relay, conversation: Frames, lane: Lane) -> None:
         self.relay, self._conversation, self.lane = relay, conversation, lane
         self._group = conversation.group()
-        lane.allow(self._group.number, self._group.until)
         self._read = [0, 0]
         self._since = [0, 0]
         """Notes that there were when a direction was opened last."""
@@ -262,11 +261,10 @@ class FastPath:
             if not conversation.repeats():
                 return
             group = conversation.group()
-            if not group.entries:
+            if not group.entries or 0 != group.until < monotonic():
                 return
-            if group is not self._group:
-                self._group = group
-                self.lane.allow(group.number, group.until)
+            self._group = group
+            self.lane.allow(group.number, group.until)
         elif relay.requests.pending or not conversation.hears():
             return
         if straight.by_lane(self.lane):

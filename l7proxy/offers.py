@@ -31,9 +31,9 @@ class Group:
 
     __slots__ = ("entries", "given", "number", "until")
 
-    def __init__(self, until: float) -> None:
+    def __init__(self) -> None:
         self.number = next(_NUMBERS)
-        self.until = until
+        self.until = 0.0
         self.entries: list[Any] = []
         """What notes are told by."""
         self.given: dict[tuple[bytes, int], tuple[float, int]] = {}
@@ -41,10 +41,11 @@ class Group:
 
 
 def group_of(judge: Judge, key: Hashable, until: float = 0.0) -> Group:
-    """The one of this judge and what else decides."""
+    """The one of this judge and what else decides; `until`: see `Group`."""
     found: Group | None = judge.calls.get((_FAST, key))
     if found is None:
-        found = judge.calls[_FAST, key] = Group(until)
+        found = judge.calls[_FAST, key] = Group()
+    found.until = until
     return found
 
 

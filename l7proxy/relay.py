@@ -300,7 +300,6 @@ class Relay:
             half.sink.write_eof()
 
     # -- back-pressure -------------------------------------------------------------------------------------------
-
     def choke(self, half: Half, choked: bool) -> None:
         """The sink of a direction is full, or has room again."""
         half.choked = choked

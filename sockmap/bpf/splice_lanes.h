@@ -5,7 +5,7 @@
 #define AT_ONCE	 128   /* messages that come in one send, at most */
 #define VALUES	 16
 #define RECORDS	 1 /* a length (32 bits) at the prefix's end; so many bytes follow */
-#define COMPACT	 2 /* a varint follows, then so many bytes less one, and three more */
+#define COMPACT	 2 /* a varint follows, then so many bytes less one, and three noughts */
 #define BINDINGS 3 /* values follow, each with its length before it, and `rest` bytes */
 #define EXACTLY	 4 /* nothing follows */
 
@@ -73,8 +73,8 @@ static inline int binds(void *data, volatile struct scan *scan, __u32 values, __
 
 static inline int compact(void *data, volatile struct scan *scan)
 {
-	__u32 value = 0, i;
-	__u8 byte;
+	__u32 value = 0, end, i;
+	__u8 byte = 0x80;
 #pragma unroll
 	for (i = 0; i < 4; i++) {
 		byte = 0x80;
@@ -85,9 +85,12 @@ static inline int compact(void *data, volatile struct scan *scan)
 		scan->length++;
 		value |= (byte & 0x7f) << (7 * i);
 		if (!(byte & 0x80))
-			return value && value + 2 == scan->size - scan->length;
+			break;
 	}
-	return 0;
+	if (byte & 0x80 || !value || value + 2 != scan->size - scan->length)
+		return 0;
+	end = scan->place + scan->size;
+	return end > scan->have || !(number_at(data, end - 4) & 0xffffff);
 }
 
 /* Whether the message at `scan->place` asks for nothing but what is allowed: its number there, and

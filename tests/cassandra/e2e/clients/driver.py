@@ -192,6 +192,24 @@ def watch(session: Session) -> Any:
         time.sleep(0.02)
 
 
+def steady(session: Session) -> Any:
+    """A statement after the other, then many at once; how many."""
+    select = session.prepare("SELECT name FROM shop.orders WHERE id = ?")
+    insert = session.prepare("INSERT INTO shop.orders (id, name) VALUES (?, ?)")
+    for number in range(1000):
+        session.execute(insert, (9000, f"{number}" * 20))
+        (row,) = session.execute(select, (9000,))
+        assert row["name"] == f"{number}" * 20, row
+    for number in range(10):
+        waiting = [session.execute_async(select, (9000,)) for _ in range(100)]
+        plain = session.execute_async(f"SELECT id FROM shop.orders WHERE id = {number}")
+        for one in waiting:
+            (row,) = answered(one, partial(session.execute, select, (9000,)))
+            assert row["name"] == "999" * 20, row
+        answered(plain, partial(session.execute, "SELECT id FROM shop.orders"))
+    return {"statements": 3000}
+
+
 def main() -> None:
     headers.mend()
     where, version, compression, scenario = sys.argv[1:]

@@ -188,5 +188,19 @@ def watch_new(bootstrap: str, name: str) -> None:
     watch(bootstrap, name, "consumer")
 
 
+def steady(bootstrap: str, name: str) -> None:
+    """Send one message after the other, each once the one before is stored; say how many were, and each other end."""
+    producer = _producer(bootstrap, client_id=f"{name}-steady", linger_ms=0, topic_metadata_refresh_interval_ms=500)
+    count = 0
+    while True:
+        found = _attempt(lambda size=count % 400: _send(producer, f"open-{name}-in", b"x" * size))
+        count += found == "NO_ERROR"
+        if found != "NO_ERROR" or count % 100 == 0:
+            shared.say([count, found])
+            time.sleep(0 if found == "NO_ERROR" else 0.05)
+
+
 if __name__ == "__main__":
-    shared.main({one.__name__: one for one in (kinds, transactions, refused, mixed, admin, large, watch, watch_new)})
+    shared.main(
+        {one.__name__: one for one in (kinds, transactions, refused, mixed, admin, large, watch, watch_new, steady)}
+    )
