@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from l7proxy.cassandra_known import CassandraKnown
 from l7proxy.cassandra_parts import Due
 from l7proxy.cassandra_views import VIEWS_FOR, Watching
+from l7proxy.frames import MOST_HEARD
 from l7proxy.held import Server
 from l7proxy.http1_exchange import Judge
 from l7proxy.offers import Group, Offer, group_of, masked
@@ -17,7 +18,7 @@ from l7proxy.ops import CqlStatement, Record
 from parsers.cassandra import HEADER, RESPONSE, Opcode
 from parsers.cassandra_requests import binding
 from parsers.malformed import Malformed
-from sockmap.splice_lanes import BINDINGS, MOST_VALUES, Form
+from sockmap.splice_lanes import BINDINGS, MOST_VALUES, PREFIX, Form
 
 _ANSWER = struct.Struct(">BxxxB11x")
 
@@ -48,14 +49,14 @@ class Repeating(Watching, ABC):
     def _offer(self, data: bytes, start: int, request: CqlStatement, consistency: int) -> None:
         """The body of an EXECUTE that passes by itself; its header stands before it."""
         found = None if self._compression and self._framed else binding(self._version, data, start)
-        if found is None or self.offers is None:
+        if found is None:
             return
         size, values, rest = found
-        if values > MOST_VALUES:
+        if values > MOST_VALUES or HEADER + size > PREFIX:
             return
         mask = _mask(HEADER + size)
         prefix = masked(data[start - HEADER : start + size], mask)
-        self.offers.append(Offer(prefix, mask, BINDINGS, values, rest, Entry(request, consistency)))
+        self._offers(Offer(self.group(), prefix, mask, BINDINGS, values, rest, Entry(request, consistency)))
 
     def form(self) -> Form:
         """See `l7proxy.frames.Frames`."""
@@ -68,15 +69,22 @@ class Repeating(Watching, ABC):
         views = self._statements.views
         return group_of(self.judge, (self._server, views), views.asked + VIEWS_FOR)
 
-    def repeats(self) -> bool:
+    def repeats(self, now: float) -> bool:
         """See `l7proxy.frames.Frames`."""
+        views = self._statements.views
+        if now - views.asked > VIEWS_FOR or self._known.views.get(self._server) is not views:
+            return False
         if not self._quiet_here() or not self._ready or self._answers or self._lost:
             return False
         return not (self._waits or self._quiet or self._large is not None or self._rest or self._left)
 
+    def room(self) -> int:
+        """See `l7proxy.frames.Frames`."""
+        return self.judge.cassandra.max_in_flight - len(self._due)
+
     def hears(self) -> bool:
         """See `l7proxy.frames.Frames`."""
-        if not self.repeats() or self._large_response is not None:
+        if len(self._due) > MOST_HEARD or self._large_response is not None:
             return False
         return all(due.then is None and due.request is not None and not due.own for due in self._due.values())
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from l7proxy.ops import Direction
 from l7proxy.straight import Straight
+from parsers.malformed import Malformed
 from sockmap.splice_lanes import ANSWERS, NOTES, REQUESTS, Form, Lane
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ log = logging.getLogger("l7proxy.worker")
 REQUEST, RESPONSE = Direction.REQUEST, Direction.RESPONSE
 _ANEW = 1.0
 """Seconds after which what comes here all the same is given to the programs once more: they may have forgotten it."""
-_ENTRIES = 4096
-"""Of a group."""
 _BUSY, _SOONEST, _LATEST = 64, 0.002, 0.05
 """Notes at once that show that more will come before long, and seconds within which they are read then."""
 _TURNS = 16
@@ -67,7 +66,7 @@ def begin(relay: Relay, lanes: Lanes) -> FastPath | None:
 class FastPath:
     """That of one relay, whose two ends are on this node."""
 
-    __slots__ = ("_conversation", "_group", "_may", "_opened", "_read", "_since", "_timer", "lane", "relay")
+    __slots__ = ("_asking", "_conversation", "_group", "_may", "_opened", "_read", "_since", "_timer", "lane", "relay")
 
     def __init__(self, relay: Relay, conversation: Frames, lane: Lane) -> None:
         self.relay, self._conversation, self.lane = relay, conversation, lane
@@ -79,6 +78,8 @@ class FastPath:
         """It is known of all that went straight since a direction was opened last."""
         self._opened = [False, False]
         self._timer = False
+        self._asking = False
+        """A request is decided on that has come here."""
 
     # -- notes ---------------------------------------------------------------------------------------------------
 
@@ -103,15 +104,14 @@ class FastPath:
             if (earlier if requests else answers) > 0:
                 then, paired, size, sample = _ANSWER.unpack_from(memory, told + (heard % NOTES) * 48)
                 if not requests or then < at:
-                    records.add(conversation.heard(paired, sample[:size], then * 1e-9))
-                    heard = (heard + 1) & 0xFFFFFFFF
+                    heard = self._read[RESPONSE] = (heard + 1) & 0xFFFFFFFF
                     answers -= 1
                     earlier -= 1
+                    records.add(conversation.heard(paired, sample[:size], then * 1e-9))
                     continue
-            conversation.went(entries[number], identity, at * 1e-9)
-            read = (read + 1) & 0xFFFFFFFF
+            read = self._read[REQUEST] = (read + 1) & 0xFFFFFFFF
             requests -= 1
-        self._read = [read, heard]
+            conversation.went(entries[number], identity, at * 1e-9)
         lane.took(REQUEST, read)
         lane.took(RESPONSE, heard)
         self.relay.last = monotonic()
@@ -119,7 +119,10 @@ class FastPath:
 
     def look(self) -> None:
         """Every 50 ms or so: read the notes, and oftener while there are many."""
-        if self.work() > _BUSY and not self._timer:
+        done = self.work()
+        if done and self._conversation.ending:
+            self.relay.put(self.relay.responses, monotonic())  # the last answer may have been heard
+        if done > _BUSY and not self._timer:
             self._timer = True
             self.relay.owner.loop.call_later(_SOONEST, self._look_again)
 
@@ -145,9 +148,13 @@ class FastPath:
         if not (opened[REQUEST] or opened[RESPONSE]):
             return False
         if half.direction is REQUEST:
-            self.lane.shut(REQUEST)
-            self.lane.shut(RESPONSE)
-            settled = self._settled(REQUEST, True) and self._settled(RESPONSE, False)
+            self._asking = True
+            self.shut()
+            settled = self._settled(REQUEST, True)
+            if half.credit >= len(data) and settled:
+                self.work()
+                return False  # no more than the rest of a request that is known
+            settled = settled and self._settled(RESPONSE, False)
         else:
             settled = self._settled(RESPONSE, True)
         self.work()
@@ -195,6 +202,8 @@ class FastPath:
     def _account(self, way: int, half: Half, straight: Straight) -> None:
         half.look()
         half.credit = self.lane.left(way)
+        if way == RESPONSE and half.credit:
+            self._conversation.within_answer()
         straight.opened = self._opened[way] = False
         self._may[way] = True
 
@@ -213,9 +222,17 @@ class FastPath:
         self.lane.shut(RESPONSE)
 
     def over(self) -> None:
-        """Both sockets are closed, or will be: the notes are read for the last time."""
+        """Both sockets are closed, or will be: whatever went straight is told of, as far as it can be."""
         self.shut()
-        self.work()
+        if self._opened[RESPONSE] and self.lane.left(RESPONSE):
+            self._conversation.within_answer()
+        while True:
+            try:
+                self.work()
+            except Malformed as error:
+                log.warning("what went straight does not go together: %s", error)
+            else:
+                return
 
     # -- opening -------------------------------------------------------------------------------------------------
 
@@ -223,25 +240,29 @@ class FastPath:
         """Bytes are about to be written behind which nothing may go before them."""
         if self._opened[half.direction]:
             raise RuntimeError("bytes of our own while others may go straight")
-        if half.direction is RESPONSE:
+        if half.direction is RESPONSE and not self._asking:
             self._try(REQUEST)  # in time for what its reader asks next
 
     def after(self) -> None:
         """Everything that was read has been written, or waits."""
+        self._asking = False
         if self._conversation.offers:
             self._take_offers()
+        if self._opened[REQUEST] and not self._conversation.repeats(monotonic()):
+            self.shut()
+            return
         self._try(REQUEST)
         if self._opened[REQUEST]:
             self._try(RESPONSE)
 
     def _take_offers(self) -> None:
         conversation, lane, owner = self._conversation, self.lane, self.relay.owner
-        group, now = conversation.group(), monotonic()
+        group, now = conversation.group(), monotonic()  # what was offered under another policy is not this one's
         offers, conversation.offers = conversation.offers, []
         for offer in offers or ():
             key = offer.prefix, offer.tail
             then, number = group.given.get(key, (0.0, len(group.entries)))
-            if not lane.has(offer.mask, offer.tail) or now - then < _ANEW or number >= _ENTRIES:
+            if offer.group is not group or not lane.has(offer.mask, offer.tail) or now - then < _ANEW:
                 continue
             if number == len(group.entries):
                 group.entries.append(offer.entry)
@@ -249,7 +270,7 @@ class FastPath:
             owner.know(group.number, offer, number)
 
     def _try(self, way: int) -> None:
-        relay, conversation, half = self.relay, self._conversation, self.relay.half[way]
+        relay, conversation, half, room = self.relay, self._conversation, self.relay.half[way], 0
         straight, sink = half.straight, half.sink
         if self._opened[way] or not self._may[way] or straight is None or straight.opened or sink is None:
             return
@@ -258,10 +279,11 @@ class FastPath:
         if half.paused or half.choked or half.source is None or relay.lingering or sink.get_write_buffer_size():
             return
         if way == REQUEST:
-            if not conversation.repeats():
+            now, room = monotonic(), conversation.room()
+            if room <= 0 or not conversation.repeats(now):
                 return
             group = conversation.group()
-            if not group.entries or 0 != group.until < monotonic():
+            if not group.entries or 0 != group.until < now:
                 return
             self._group = group
             self.lane.allow(group.number, group.until)
@@ -269,5 +291,5 @@ class FastPath:
             return
         if straight.by_lane(self.lane):
             self._since[way] = self.lane.made(way)
-            self.lane.open(way, half.total - straight.carried)
+            self.lane.open(way, half.total - straight.carried, room)
             self._opened[way] = straight.opened = True

@@ -20,6 +20,9 @@ from l7proxy.output import Output
 from parsers.malformed import Malformed
 from sockmap.splice_lanes import Form
 
+_MOST_OFFERS = 16
+MOST_HEARD = 256
+"""Answers that are due, of which it is looked whether all may go straight."""
 _CHANGED = "a policy enforces now what this connection was not read for"
 
 
@@ -145,12 +148,17 @@ class Frames(ABC):
         """What its offers are for."""
         raise NotImplementedError
 
-    def repeats(self) -> bool:
+    def repeats(self, now: float) -> bool:
         """Whether what was offered may go on now, and come behind everything that was read."""
         return False
 
+    def room(self) -> int:
+        """How many more requests may be under way."""
+        return 0
+
     def hears(self) -> bool:
-        """Whether of all answers that are due nothing but a note is taken, and nothing is to be said before them."""
+        """Whether of all answers that are due nothing but a note is taken, and nothing is to be said before them; it is
+        asked where it `repeats`."""
         return False
 
     def went(self, entry: Any, identity: int, now: float) -> None:
@@ -161,8 +169,25 @@ class Frames(ABC):
         """An answer has, which begins with `data`. Raises Malformed."""
         raise NotImplementedError
 
+    def within_answer(self) -> None:
+        """An answer has begun to go straight; its rest comes by the relay, by count."""
+        self._carried = True
+
+    @property
+    def ending(self) -> bool:
+        """It closes once nothing is due."""
+        return bool(self._ending)
+
+    def _offers(self, offer: Offer) -> None:
+        """Make one. Those that nobody takes are not kept."""
+        if self.offers is not None and len(self.offers) < _MOST_OFFERS:
+            self.offers.append(offer)
+
     def _quiet_here(self) -> bool:
-        """Between messages in both directions, and to go on reading them."""
+        """Between messages in both directions, and to go on reading them. Where nothing is enforced, what cannot be
+        read is no reason to end a connection, so all is looked at before it goes on."""
+        if self.judge.audit_only:
+            return False
         if self._gather is not None or self._held is not None or self._carried or self.head_pending:
             return False
         return self._state is State.FRAMES and not (self._ending or self._ended)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from l7proxy.frames import State
+from l7proxy.frames import MOST_HEARD, State
 from l7proxy.held import Frame, Gather, remember
 from l7proxy.http1_exchange import Judge
 from l7proxy.kafka_exchange import Names, because, examine, unread
@@ -150,11 +150,11 @@ class Requests(Responses):
     def _offer(self, frame: Frame, found: Allowed) -> None:
         """Others that ask for the same, of whatever partition, may take the fast path."""
         size, compact = prefix(frame.data, frame.start)
-        if not 0 < size <= PREFIX or frame.start + size > len(frame.data) or self.offers is None:
+        if not 0 < size <= PREFIX or frame.start + size > len(frame.data):
             return
         mask = _mask(size, compact)
         known = masked(frame.data[frame.start : frame.start + size], mask)
-        self.offers.append(Offer(known, mask, COMPACT if compact else RECORDS, 0, 0, found))
+        self._offers(Offer(self.group(), known, mask, COMPACT if compact else RECORDS, 0, 0, found))
 
     def form(self) -> Form:
         """See `l7proxy.frames.Frames`."""
@@ -164,13 +164,17 @@ class Requests(Responses):
         """See `l7proxy.frames.Frames`."""
         return group_of(self.judge, self._names.server)
 
-    def repeats(self) -> bool:
+    def repeats(self, now: float) -> bool:
         """See `l7proxy.frames.Frames`."""
         return self._quiet_here() and not (self._waits or self._sasl.raw or self._large is not None)
 
+    def room(self) -> int:
+        """See `l7proxy.frames.Frames`."""
+        return self.judge.kafka.max_pipeline - len(self._due)
+
     def hears(self) -> bool:
         """See `l7proxy.frames.Frames`."""
-        if not self.repeats():
+        if len(self._due) > MOST_HEARD:
             return False
         for due in self._due:
             if due.answer is not None or due.then is not None or due.fetched is not None or due.request is None:

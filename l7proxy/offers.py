@@ -9,20 +9,10 @@ from typing import Any, NamedTuple
 
 from l7proxy.http1_exchange import Judge
 
-_NUMBERS = count(randbits(62))
+_NUMBERS = count(randbits(48))
 _FAST = "fast path"
-
-
-class Offer(NamedTuple):
-    """Requests that begin with `prefix`, where `mask` has ones (elsewhere it is nought), and go on as `tail`, `values`
-    and `rest` say (sockmap/splice_lanes.py), are allowed. `entry`: what a note of one is told by."""
-
-    prefix: bytes
-    mask: bytes
-    tail: int
-    values: int
-    rest: int
-    entry: Any
+MOST = 4096
+"""Entries of a group; then there is a new one."""
 
 
 class Group:
@@ -40,10 +30,23 @@ class Group:
         """When the programs were given a prefix (with its tail), and its place in `entries`."""
 
 
+class Offer(NamedTuple):
+    """Requests that begin with `prefix`, where `mask` has ones (elsewhere it is nought), and go on as `tail`, `values`
+    and `rest` say (sockmap/splice_lanes.py), are allowed to `group`. `entry`: what a note of one is told by."""
+
+    group: Group
+    prefix: bytes
+    mask: bytes
+    tail: int
+    values: int
+    rest: int
+    entry: Any
+
+
 def group_of(judge: Judge, key: Hashable, until: float = 0.0) -> Group:
     """The one of this judge and what else decides; `until`: see `Group`."""
     found: Group | None = judge.calls.get((_FAST, key))
-    if found is None:
+    if found is None or len(found.entries) >= MOST:
         found = judge.calls[_FAST, key] = Group()
     found.until = until
     return found

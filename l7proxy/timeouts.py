@@ -66,6 +66,8 @@ def rejudge(relay: Relay, locate: Callable[[Origin], Origin | None]) -> None:
     if origin is None or origin.judge is None or origin.judge.protocol not in (None, relay.conversation.protocol):
         relay.abort()
         return
+    if relay.frames is not None and relay.frames.offers:
+        relay.frames.offers = []
     relay.origin = origin
     relay.conversation.judge = origin.judge
     relay.records = relay.owner.records(origin)

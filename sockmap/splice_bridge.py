@@ -15,7 +15,7 @@ from sockmap.splice_lanes import Lane
 from sockmap.splice_tables import MAPS, deciding, straight_of
 
 _SO_COOKIE = 57
-_BRIDGE = struct.Struct("=QI4xQIIQ")
+_BRIDGE = struct.Struct("=QI4xQIIQI4x")
 PLACE = struct.Struct("=QI4x")
 Place: TypeAlias = tuple[int, int]
 """A socket in the map of sockets: its pair and its side."""
@@ -69,11 +69,11 @@ class Bridge:
     def open(self, read: int, limit: int | None = None) -> None:
         """`read`: bytes of the sender that have come to the relay, in all. `limit`: what `carried` may come to, None
         for any number. Raises OSError if the table is full."""
-        self._maps["bridges"].update(self._sender, _BRIDGE.pack(*self._target, limit or 0, read & 0xFFFFFFFF, 0, 0))
+        self._maps["bridges"].update(self._sender, _BRIDGE.pack(*self._target, limit or 0, read & 0xFFFFFFFF, 0, 0, 0))
 
     def by_lane(self, lane: Lane) -> None:
         """From now on the lane says what goes straight, until `open` or `shut`. Raises OSError."""
-        self._maps["bridges"].update(self._sender, _BRIDGE.pack(*self._target, 0, 0, lane.index + 1, lane.nonce))
+        self._maps["bridges"].update(self._sender, _BRIDGE.pack(*self._target, 0, 0, lane.index + 1, lane.nonce, 0))
 
     def deciding(self) -> bool:
         """Whether the sender is in the middle of a send of which it is not settled yet which way it goes."""

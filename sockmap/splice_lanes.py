@@ -23,7 +23,7 @@ MOST_VALUES = 16
 RECORDS, COMPACT, BINDINGS, EXACTLY = 1, 2, 3, 4
 """What may follow a prefix: see splice_lanes.h."""
 _HEAD = struct.Struct("=QQQ8I16s16s")
-_WAY, _SHAPE = struct.Struct("=12I"), struct.Struct(f"=II{PREFIX}s")
+_WAY, _SHAPE = struct.Struct("=13I"), struct.Struct(f"=II{PREFIX}s")
 _KEY, _KNOWN = struct.Struct(f"=QII{PREFIX}s"), struct.Struct("=III4x")
 REQUEST_NOTE, ANSWER_NOTE = struct.Struct("=QII"), struct.Struct(f"=QII{SAMPLE}s")
 _SHAPES = _HEAD.size + 2 * _WAY.size
@@ -35,6 +35,8 @@ LANE_MAPS = {"lanes": (4, SIZE), "known": (_KEY.size, _KNOWN.size)}
 """The sizes of their keys and values."""
 _REST = 1.0
 """Seconds before a place is another connection's: a program that has found it may be at work still."""
+_OWNER = 56
+"""Bits of a group's number; above are those of the worker that has it."""
 _NEVER = (1 << 64) - 1
 
 
@@ -57,8 +59,9 @@ class Form(NamedTuple):
 class Lane:
     """One place. `memory` is that of all, this one's begins at `start`."""
 
-    def __init__(self, memory: mmap.mmap, index: int) -> None:
+    def __init__(self, memory: mmap.mmap, index: int, owner: int = 0) -> None:
         self.memory, self.index, self.start = memory, index, index * SIZE
+        self._owner = owner << _OWNER
         self.nonce = 0
         self._shapes: list[tuple[bytes, int]] = []
         self._words = memoryview(memory).cast("I")
@@ -73,7 +76,7 @@ class Lane:
 
     def allow(self, group: int, until: float) -> None:
         """What is known of this group may go on, up to this time (seconds of the machine's clock; 0: for good)."""
-        struct.pack_into("=QQ", self.memory, self.start + 8, group, int(until * 1e9) if until else _NEVER)
+        struct.pack_into("=QQ", self.memory, self.start + 8, self._owner | group, int(until * 1e9) if until else _NEVER)
 
     def has(self, mask: bytes, tail: int) -> bool:
         """Whether requests of this shape are looked at; they are if there was room for it. `mask`: of a prefix of this
@@ -89,11 +92,12 @@ class Lane:
         self._words[place // 4] = len(mask)
         return True
 
-    def open(self, way: int, base: int) -> None:
-        """`base`: bytes of the sender that have come to the relay, and gone on."""
+    def open(self, way: int, base: int, room: int = 0) -> None:
+        """`base`: bytes of the sender that have come to the relay, and gone on. `room`: for so many requests."""
         place = self._ways[way]
         self._epochs[way] = self._epochs[way] % 0xFFFFFFFF + 1
-        self._words[place + 5] = 0
+        self._words[place + 3] = (self.made(0) - self.made(1) + room) & 0xFFFFFFFF
+        self._words[place + 6] = 0
         self._words[place + 1] = base & 0xFFFFFFFF
         self._words[place] = self._epochs[way]
 
@@ -103,7 +107,7 @@ class Lane:
 
     def made(self, way: int) -> int:
         """Notes of a direction since the beginning (32 bits)."""
-        return self._words[self._ways[way] + 4]
+        return self._words[self._ways[way] + 5]
 
     def took(self, way: int, read: int) -> None:
         """So many have been read."""
@@ -111,7 +115,7 @@ class Lane:
 
     def left(self, way: int) -> int:
         """Bytes that are still to come of the last message that began to go straight."""
-        return self._words[self._ways[way] + 5]
+        return self._words[self._ways[way] + 6]
 
 
 class Lanes:
@@ -119,11 +123,15 @@ class Lanes:
 
     def __init__(self, fds: Mapping[str, int], index: int, count: int, places: int = PLACES) -> None:
         memory = mmap.mmap(fds["lanes"], -(-places * SIZE // mmap.PAGESIZE) * mmap.PAGESIZE)
-        self._free = deque((0.0, Lane(memory, place)) for place in range(index, places, count))
+        self._owner = index << _OWNER
+        self._free = deque((0.0, Lane(memory, place, index)) for place in range(index, places, count))
         self._known = BpfMap(fds["known"], *LANE_MAPS["known"])
         self._keys: OrderedDict[bytes, None] = OrderedDict()
         self._most = 32 * places // count
         self._nonces = randbits(31) << 32
+        for key, _ in list(self._known.items()):
+            if _KEY.unpack(key)[0] >> _OWNER == index:
+                self._known.delete(key)  # of a worker that had this place before
 
     def take(self, form: Form) -> Lane | None:
         """A place for a connection, if there is one."""
@@ -143,7 +151,7 @@ class Lanes:
 
     def know(self, group: int, prefix: bytes, tail: int, number: int, values: int, rest: int) -> None:
         """Requests that begin so, where the mask left nothing out, are allowed to this group. Raises OSError."""
-        key = _KEY.pack(group, len(prefix), tail, prefix)
+        key = _KEY.pack(self._owner | group, len(prefix), tail, prefix)
         self._known.update(key, _KNOWN.pack(number, values, rest))
         self._keys[key] = None
         self._keys.move_to_end(key)

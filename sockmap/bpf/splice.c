@@ -175,7 +175,7 @@ int on_send(struct sk_msg_md *msg)
 	if (!pair || !pair->spliceable)
 		return SK_PASS;
 	way = &pair->way[own->side & 1];
-	way->begun++;
+	__sync_fetch_and_add(&way->begun, 1); /* seen before what is read from here on */
 	APART("what follows is done between the two");
 	send(msg, s, own, pair, way);
 	APART("and nothing behind");

@@ -78,8 +78,8 @@ static inline int crossed(struct scope *s, struct own *own, struct pair *near,
 		lane = open_lane(bridge, own->side & 1, given(near, own));
 		if (!lane)
 			return 0;
-	} else if (given(near, own) != bridge->base) {
-		bridges.delete(&from); /* for good: such numbers come again after 4 GiB */
+	} else if (bridge->over || given(near, own) != bridge->base) {
+		bridge->over = 1; /* for good: such numbers come again after 4 GiB */
 		return 0;
 	}
 	if (pointer(own->self, OFFSET_ULP) || word(own->self, OFFSET_SHUTDOWN) & SENT_ALL ||
@@ -94,7 +94,7 @@ static inline int crossed(struct scope *s, struct own *own, struct pair *near,
 	via.self = far->end[!side].sock;
 	via.peer = far->end[side].sock;
 	way = &far->way[!side];
-	way->begun++;
+	__sync_fetch_and_add(&way->begun, 1); /* seen before what is read from here on */
 	APART("what follows is done between the two");
 	done = crosses(s, own, own_way, &via, far, bridge, lane, msg, &waiting);
 	APART("and nothing behind");

@@ -200,7 +200,7 @@ static inline int known_messages(struct lane *lane, __u32 side, struct sk_msg_md
 {
 	struct lane_way *way = &lane->way[side & 1];
 	volatile struct scan *scan = &way->scan;
-	__u32 size = msg->size, left = way->left, have, i;
+	__u32 size = msg->size, left = way->left, have, answered, i;
 	void *data;
 	if (left >= size) {
 		progress->made = way->made;
@@ -222,6 +222,9 @@ static inline int known_messages(struct lane *lane, __u32 side, struct sk_msg_md
 			return 0;
 		if (scan->place + lane->head > scan->have ||
 		    scan->made - *(volatile __u32 *)&way->read >= NOTES)
+			return 0;
+		answered = *(volatile __u32 *)&lane->way[SERVER].made;
+		if (side == CLIENT && (int)(scan->made - answered - way->bound) >= 0)
 			return 0;
 		scan->size = number_at(data, scan->place + lane->length_at) + lane->more;
 		if (scan->size < lane->head || scan->size > lane->most)

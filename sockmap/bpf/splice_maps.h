@@ -120,6 +120,8 @@ struct bridge {
 	__u32 lane; /* 0: none; else its place and one more, and the lane says what `base` says here
 		     */
 	__u64 nonce; /* of the lane */
+	__u32 over;  /* it is shut, by the programs */
+	__u32 pad;
 };
 
 #define NOTES  512 /* messages of one direction that wait to be told of */
@@ -140,14 +142,15 @@ struct scan {
 	__u32 place, have, size, made, length, stop;
 };
 
-/* One direction of a lane. The relay writes `epoch` (of this opening; 0: shut), `base` and `read`,
- * the programs the rest, under the sender's lock. */
+/* One direction of a lane. The relay writes `epoch` (of this opening; 0: shut), `base`, `read`,
+ * `bound`, the programs the rest, under the sender's lock. */
 struct lane_way {
 	__u32 epoch;
-	__u32 base; /* bytes that the relay has read of the sender, and written on */
-	__u32 read; /* notes that it has read */
-	__u32 shut; /* the opening that is over */
-	__u32 made; /* notes */
+	__u32 base;  /* bytes that the relay has read of the sender, and written on */
+	__u32 read;  /* notes that it has read */
+	__u32 bound; /* of requests made, less answers made: then there are enough under way */
+	__u32 shut;  /* the opening that is over */
+	__u32 made;  /* notes */
 	__u32 left; /* bytes of the message that has begun; the relay clears it before an opening */
 	struct scan scan;
 };

@@ -37,12 +37,12 @@ class Repeater(Echoes):
         self.offers = []
         self.notes: list[tuple[str, int, float]] = []
         self.own = Group()
-        self.may = True
+        self.may, self.most = True, 10
 
     def receive(self, direction: Direction, data: bytes, end: bool, now: float) -> Any:
         ops: list[Op] = list(super().receive(direction, data, end, now))
         if not direction and self.offers is not None and data:
-            self.offers.append(Offer(data[1:2], b"\xff", 4, 0, 0, data[1:2].decode()))
+            self._offers(Offer(self.own, data[1:2], b"\xff", 4, 0, 0, data[1:2].decode()))
         return ops
 
     def form(self) -> Form:
@@ -51,11 +51,14 @@ class Repeater(Echoes):
     def group(self) -> Group:
         return self.own
 
-    def repeats(self) -> bool:
+    def repeats(self, now: float) -> bool:
         return self.may and self._quiet_here() and not self._waits
 
+    def room(self) -> int:
+        return self.most - len(self._due)
+
     def hears(self) -> bool:
-        return self.repeats() and not any(self._due)
+        return not any(self._due)
 
     def went(self, entry: Any, identity: int, now: float) -> None:
         self.notes.append((entry, identity, now))
@@ -112,11 +115,11 @@ class Kernel(Lane):
         made = Lane.made(self, way)
         place = start + made % NOTES * len(note)
         self.memory[place : place + len(note)] = note
-        self._words[self._ways[way] + 4] = (made + 1) & 0xFFFFFFFF
+        self._words[self._ways[way] + 5] = (made + 1) & 0xFFFFFFFF
 
     def rest(self, way: int, left: int) -> None:
         """So much is still to come of a message."""
-        self._words[self._ways[way] + 5] = left
+        self._words[self._ways[way] + 6] = left
 
 
 async def _same(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
