@@ -163,7 +163,8 @@ class Half:
         if self.pump is not None:
             return self.pump.backlog()
         if self.held and self.straight is not None:
-            return self.straight.unread()
+            back = self.other.straight  # what the fast path waits for, too
+            return self.straight.unread() + (back.unread() if back is not None else 0)
         return self.sink.get_write_buffer_size() if self.sink is not None else 0
 
     def pause(self, wanted: bool) -> None:
