@@ -66,7 +66,7 @@ def begin(relay: Relay, lanes: Lanes) -> FastPath | None:
 class FastPath:
     """That of one relay, whose two ends are on this node."""
 
-    __slots__ = ("_asking", "_conversation", "_group", "_may", "_opened", "_read", "_since", "_timer", "lane", "relay")
+    __slots__ = ("_asking", "_conversation", "_group", "_opened", "_read", "_since", "_timer", "lane", "relay")
 
     def __init__(self, relay: Relay, conversation: Frames, lane: Lane) -> None:
         self.relay, self._conversation, self.lane = relay, conversation, lane
@@ -74,9 +74,8 @@ class FastPath:
         self._read = [0, 0]
         self._since = [0, 0]
         """Notes that there were when a direction was opened last."""
-        self._may = [True, True]
-        """It is known of all that went straight since a direction was opened last."""
         self._opened = [False, False]
+        """Bytes of a direction may have gone straight that are not accounted for yet."""
         self._timer = False
         self._asking = False
         """A request is decided on that has come here."""
@@ -205,7 +204,6 @@ class FastPath:
         if way == RESPONSE and half.credit:
             self._conversation.within_answer()
         straight.opened = self._opened[way] = False
-        self._may[way] = True
 
     def ended(self, half: Half) -> None:
         """FIN has come, behind what went straight."""
@@ -272,7 +270,7 @@ class FastPath:
     def _try(self, way: int) -> None:
         relay, conversation, half, room = self.relay, self._conversation, self.relay.half[way], 0
         straight, sink = half.straight, half.sink
-        if self._opened[way] or not self._may[way] or straight is None or straight.opened or sink is None:
+        if self._opened[way] or straight is None or straight.opened or sink is None:
             return
         if half.pending or half.credit or half.dropping or half.need or half.waiting or half.eof or half.held:
             return
