@@ -23,7 +23,7 @@ MOST_VALUES = 16
 RECORDS, COMPACT, BINDINGS, EXACTLY = 1, 2, 3, 4
 """What may follow a prefix: see splice_lanes.h."""
 _HEAD = struct.Struct("=QQQ8I16s16s")
-_WAY, _SHAPE = struct.Struct("=13I"), struct.Struct(f"=II{PREFIX}s")
+_WAY, _SHAPE = struct.Struct("=15I"), struct.Struct(f"=II{PREFIX}s")
 _KEY, _KNOWN = struct.Struct(f"=QII{PREFIX}s"), struct.Struct("=III4x")
 REQUEST_NOTE, ANSWER_NOTE = struct.Struct("=QII"), struct.Struct(f"=QII{SAMPLE}s")
 _SHAPES = _HEAD.size + 2 * _WAY.size

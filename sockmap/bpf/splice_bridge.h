@@ -20,6 +20,17 @@ static inline int counted(struct pair *far, struct own *via, __u32 before)
 	       (straight->bytes && straight->expected == before);
 }
 
+/* Whether all that a target has not read is in its queue, and nothing on the way there: `unread`
+ * was counted before `waiting`, so what is read meanwhile is missed. */
+static inline int landed(__u32 unread, struct waiting *waiting)
+{
+#ifdef OFFSET_QUEUED
+	return unread == waiting->bytes;
+#else
+	return !unread;
+#endif
+}
+
 /* Whether the message goes to the far end. `lane`: NULL, or the one that it would go by. */
 static inline int crosses(struct scope *s, struct own *own, struct way *own_way, struct own *via,
 			  struct pair *far, struct bridge *bridge, struct lane *lane,
@@ -29,7 +40,8 @@ static inline int crosses(struct scope *s, struct own *own, struct way *own_way,
 	struct way *way = &far->way[via->side & 1];
 	struct place to = bridge->target;
 	struct progress progress = {};
-	__u32 before = given(far, via);
+	struct lane_way *by = 0;
+	__u32 before = given(far, via), unread = before - (__u32)far->taken[!(via->side & 1)];
 	long taken;
 	if ((lane || bridge->limit) && !counted(far, via, before))
 		return 0;
@@ -38,14 +50,20 @@ static inline int crosses(struct scope *s, struct own *own, struct way *own_way,
 	if (unspliceable(s, via, far, msg->size, waiting) || unjudged(s, own, own_way) ||
 	    unjudged(s, via, way))
 		return 0;
-	if (lane && !known_messages(lane, own->side & 1, msg, &progress))
-		return 0;
+	if (lane) {
+		by = &lane->way[own->side & 1];
+		if (!known_messages(lane, own->side & 1, msg, &progress) ||
+		    !in_order(by, landed(unread, waiting), &progress))
+			return 0;
+	}
 	taken = spliced.msg_redirect_hash(msg, &to, BPF_F_INGRESS);
 	if (taken != SK_PASS)
 		return 0;
-	if (lane) {
-		lane->way[own->side & 1].left = progress.left;
-		lane->way[own->side & 1].made = progress.made;
+	if (by) {
+		by->thread = progress.thread;
+		by->torn = progress.torn;
+		by->left = progress.left;
+		by->made = progress.made;
 	}
 	to_peer(way, msg->size);
 	straight->bytes += msg->size;

@@ -13,8 +13,30 @@
 
 /* What becomes of a lane's way if the message goes straight. */
 struct progress {
-	__u32 made, left;
+	__u32 made, left, thread, torn;
 };
+
+#define SEVERAL 0xffffffff
+
+/* Sends are judged in an order in which they need not come: their sender's lock is given up before
+ * they are put into the target's queue, and one of another thread may be there first. That does not
+ * matter among whole messages. Parts of one stay behind what is before them if that `landed`, or is
+ * the same thread's. */
+static inline int in_order(struct lane_way *way, int landed, struct progress *progress)
+{
+	__u32 thread = bpf_get_current_pid_tgid();
+	progress->thread = thread;
+	progress->torn = way->left || progress->left;
+	if (landed)
+		return 1;
+	if (way->thread != thread) {
+		if (progress->torn || way->torn)
+			return 0;
+		progress->thread = SEVERAL;
+	}
+	progress->torn |= way->torn;
+	return 1;
+}
 
 /* The lane by which what the relay was `given` in this direction so far, and no more, has come to
  * it and gone on; or NULL. */

@@ -153,6 +153,8 @@ struct lane_way {
 	__u32 made;  /* notes */
 	__u32 left; /* bytes of the message that has begun; the relay clears it before an opening */
 	struct scan scan;
+	__u32 thread; /* whose sends alone may be on their way to the target's queue; or SEVERAL */
+	__u32 torn;   /* one of those holds a part of a message */
 };
 
 struct request_note {
