@@ -92,7 +92,7 @@ class Lane:
         self._words[place // 4] = len(mask)
         return True
 
-    def open(self, way: int, base: int, room: int = 0) -> None:
+    def open(self, way: int, base: int, room: int = 1 << 30) -> None:
         """`base`: bytes of the sender that have come to the relay, and gone on. `room`: for so many requests."""
         place = self._ways[way]
         self._epochs[way] = self._epochs[way] % 0xFFFFFFFF + 1

@@ -201,7 +201,8 @@ def _compact(behind: bytes, more: int) -> bool:
     for place, byte in enumerate(behind[:4]):
         value |= (byte & 0x7F) << (7 * place)
         if byte < 0x80:
-            return value > 0 and len(behind) + more - place - 1 == value - 1 + 3
+            whole = more > 0 or behind.endswith(bytes(3))
+            return value > 0 and whole and len(behind) + more - place - 1 == value - 1 + 3
     return False
 
 

@@ -208,6 +208,8 @@ def test_compact(road: Road) -> None:
             assert not road.goes(compact(bytes(size), wrong)), (size, wrong)
         for behind in (0, 2, 4):
             assert not road.goes(compact(bytes(size), behind=bytes(behind)))
+    for tagged in (b"\1\0\0", b"\0\1\0", b"\0\0\1"):
+        assert not road.goes(compact(b"12345", behind=tagged)), tagged
     for length in (2, 3, 4):  # overlong, and the same number for whoever reads it
         assert road.goes(compact(b"12345", varint(6, length)))
     for said in (varint(6, 5), b"\x86\x80\x80\x80\x80", b"\xff\xff\xff\xff\x0f", b"\x80\x80\x80\x00"):

@@ -82,6 +82,18 @@ def test_notes_that_nobody_reads(road: Road, way: int) -> None:
     assert road.goes(64 * message, way) and len(road.notes(way)) == 64
 
 
+def test_no_more_requests_are_under_way_than_there_is_room_for(road: Road) -> None:
+    road.open(AGAIN)
+    road.lane.open(THERE, road.ends(THERE)[1].read, 3)
+    assert road.where(exactly()) and road.where(2 * exactly())
+    assert road.where(answer(), AGAIN)
+    assert not road.where(2 * exactly())
+    road.lane.open(THERE, road.ends(THERE)[1].read, 2)
+    assert not road.where(3 * exactly())
+    road.lane.open(THERE, road.ends(THERE)[1].read, 0)
+    assert not road.where(exactly())
+
+
 def test_shut(road: Road) -> None:
     road.open()
     assert road.where(exactly()) and road.where(answer(), AGAIN)
