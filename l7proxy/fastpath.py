@@ -250,7 +250,7 @@ class FastPath:
             self.shut()
             return
         self._try(REQUEST)
-        if self._opened[REQUEST]:
+        if self._opened[REQUEST] and not self.relay.requests.held:
             self._try(RESPONSE)
 
     def _take_offers(self) -> None:

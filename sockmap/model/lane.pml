@@ -28,6 +28,7 @@
 #define HEAD(unit) ((unit) % PARTS == 0)
 #define LAST(unit) ((unit) % PARTS == PARTS - 1)
 #define NONE 255
+#define SEVERAL 254
 #define HAS(set, b) (((set) >> (b)) & 1)
 #define RQ 0          /* from C to S */
 #define RS 1          /* from S to C */
@@ -46,6 +47,8 @@ byte asked[MSGS];     /* notes: the message */
 byte told[MSGS];
 byte then[MSGS];      /* of an answer's: `stamped` at its time */
 bit deciding;         /* S's begun != decided */
+byte thread = NONE;   /* whose sends alone may be on their way to S's queue; or SEVERAL */
+bit torn;             /* one of those holds a part of a message */
 
 byte given[2];        /* what the sender has given to the relay's socket beside it */
 byte target[2];       /* what the target will have read when it has read all: by the relay's socket, and straight */
@@ -72,23 +75,26 @@ chan due = [MSGS] of { byte, bit };        /* the relay's list; the bit: the ans
 #else
 #define COUNTED(way) (taken[way] == target[way] || (straight[way] && expected[way] == target[way]))
 #endif
-#ifdef APPENDED       /* all that the target was given has been read (pair->taken), or is in its queue (msg_tot_len) */
+/* landed(): all that the target was given has been read (pair->taken), or is in its queue (msg_tot_len) */
 #ifdef M_QUEUEFIRST
-#define SEEN(way, queue) len(queue)
-#define THERE(way, queue) (seen + taken[way] == target[way])
+#define SEEN len(queue_s)
+#define LANDED (seen + taken[RQ] == target[RQ])
 #else
-#define SEEN(way, queue) taken[way]
-#define THERE(way, queue) (seen + len(queue) == target[way])
+#define SEEN taken[RQ]
+#define LANDED (seen + len(queue_s) == target[RQ])
 #endif
+/* in_order() */
+#define PART (PARTS > 1)
+#ifdef M_TORN
+#define IN_ORDER 1
 #else
-#define SEEN(way, queue) 0
-#define THERE(way, queue) 1
+#define IN_ORDER (LANDED || thread == t || !(PART || torn))
 #endif
 #define READ(way) (!straight[way] || taken[way] >= expected[way])
-#ifdef WRITTEN         /* all that was read of C has been written */
-#define IN_HAND (rest == NONE)
+#ifdef M_UNWRITTEN
+#define WRITTEN 1
 #else
-#define IN_HAND 1
+#define WRITTEN (rest == NONE)                          /* all that was read of C */
 #endif
 #ifdef M_NOREADS
 #define READ_S 1
@@ -107,7 +113,7 @@ chan due = [MSGS] of { byte, bit };        /* the relay's list; the bit: the ans
 #endif
 
 /* C's sends: crossed(), under C's lock. */
-proctype Sender() {
+proctype Sender(byte t) {
 	byte u, seen;
 	bit crosses, opened;
 	do
@@ -123,12 +129,18 @@ proctype Sender() {
 		:: else
 		fi
 	}
-		atomic { opened = open[RQ]; seen = SEEN(RQ, queue_s) }
+		atomic { opened = open[RQ]; seen = SEEN }
 		atomic {
-			crosses = opened && SAME(RQ) && COUNTED(RQ) && THERE(RQ, queue_s) &&
+			crosses = opened && SAME(RQ) && COUNTED(RQ) && IN_ORDER &&
 			    (left || (HEAD(u) && HAS(known, MESSAGE(u))));
 			if
 			:: crosses && !left -> asked[stamped] = MESSAGE(u); stamped++
+			:: else
+			fi;
+			if
+			:: crosses && LANDED -> thread = t; torn = PART
+			:: crosses && !LANDED && thread == t -> torn = torn || PART
+			:: crosses && !LANDED && thread != t -> thread = SEVERAL
 			:: else
 			fi;
 			opened = 0;
@@ -167,7 +179,7 @@ proctype Sender() {
 
 /* S reads, and answers what is whole; some answers are of a kind that comes to the relay. */
 proctype Server() {
-	byte u, before, m, seen;
+	byte u, before, m;
 	bit crosses, opened;
 end:
 	do
@@ -191,16 +203,15 @@ end:
 			fi
 		}
 		deciding = 1;
-		atomic { opened = open[RS]; seen = SEEN(RS, queue_c) }
+		opened = open[RS];
 		atomic {
-			crosses = opened && SAME(RS) && COUNTED(RS) && THERE(RS, queue_c);
+			crosses = opened && SAME(RS) && COUNTED(RS);
 			if
 			:: crosses -> told[made[RS]] = m; then[made[RS]] = stamped
 			:: crosses -> crosses = 0
 			:: !crosses
 			fi;
-			opened = 0;
-			seen = 0
+			opened = 0
 		}
 		atomic {
 			if
@@ -248,7 +259,7 @@ end:
 inline try_requests() {
 	atomic {
 		if
-		:: !opened[RQ] && request == NONE && IN_HAND && !credit && !dropping ->
+		:: !opened[RQ] && request == NONE && WRITTEN && !credit && !dropping ->
 			since[RQ] = made[RQ];
 			left = 0;
 			base[RQ] = read[RQ];
@@ -489,7 +500,7 @@ init {
 	byte t;
 	atomic {
 		do
-		:: t < THREADS -> run Sender(); t++
+		:: t < THREADS -> run Sender(t); t++
 		:: else -> break
 		od;
 		run Server();
