@@ -222,7 +222,10 @@ class FastPath:
     def over(self) -> None:
         """Both sockets are closed, or will be: whatever went straight is told of, as far as it can be."""
         self.shut()
-        if self._opened[RESPONSE] and self.lane.left(RESPONSE):
+        if self._opened[RESPONSE] and (left := self.lane.left(RESPONSE)):
+            responses = self.relay.responses
+            responses.look()
+            responses.credit = left  # or it would be put to the conversation that nothing is to come
             self._conversation.within_answer()
         while True:
             try:
