@@ -11,7 +11,6 @@ from l7proxy.accelerate_config import NO_CGROUP, AccelerateConfig
 from sockmap import cgroups, selftest
 from sockmap.config import DatapathError
 from sockmap.splice import ON_NEIGHBOUR, ON_SOCKET, Scope, Splicer
-from sockmap.splice_lanes import PLACES
 from sockmap.splice_state import Claim, obstacle, topmost
 
 EVERY = 60.0
@@ -22,8 +21,11 @@ class Accelerator:
     """Splices until close(). `splicer`: the programs, and what they count, until then. `taken_over`: what a killed
     predecessor has left in the same cgroups."""
 
-    def __init__(self, config: AccelerateConfig | None, state_dir: Path, workers: Path | None = None) -> None:
+    def __init__(
+        self, config: AccelerateConfig | None, state_dir: Path, workers: Path | None = None, lanes: int = 0
+    ) -> None:
         """`config`: which connections; None for none but those with an end in the cgroup `workers`, which all are.
+        `lanes`: see `Splicer`.
 
         Raises DatapathError where it cannot splice, or would break something; nothing is changed then.
         """
@@ -40,7 +42,7 @@ class Accelerator:
         self._tidy_at = monotonic() + EVERY
         try:
             self._claims += [Claim(state_dir, cgroup) for cgroup in self._places]
-            self.splicer = self._splicer = Splicer(lanes=1 if workers is None else PLACES)
+            self.splicer = self._splicer = Splicer(lanes=lanes)
             self.scope = selftest.passed(self.splicer).scope(self.scope)
             self._begin()
         except OSError as error:

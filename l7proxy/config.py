@@ -112,8 +112,8 @@ class NodeConfig:
     `workers` None means one for each CPU (`worker_count`). `on_proxy_down`: what the kernel does with flows that need
     the proxy while no worker lives. `on_upstream_refused`: what a client gets when its server cannot be reached.
     `allow_localhost`: whether the host itself reaches local endpoints whatever allow rules say (Cilium's default).
-    `splice`: whether the proxy's own connections are, where the other end is on this node. `accelerate`: which
-    connections that are not proxied are spliced; None for none.
+    `splice`: whether the proxy's own connections are, where the other end is on this node; `fast_path`: whether known
+    requests go past it then. `accelerate`: which connections that are not proxied are spliced; None for none.
     """
 
     policies: tuple[Path, ...]
@@ -134,6 +134,7 @@ class NodeConfig:
     cassandra: CassandraOptions = field(default_factory=CassandraOptions)
     datapath: DatapathOptions = DatapathOptions()
     splice: bool = False
+    fast_path: bool = True
     accelerate: AccelerateConfig | None = None
     file: Path = field(default=Path("node.yaml"), init=False)
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from pathlib import Path
+from platform import machine
 from time import monotonic
 from typing import Any
 
@@ -21,6 +22,7 @@ from l7proxy.accelerate_text import stack_bytes
 from sockmap import splice_state
 from sockmap.cgroups import own_cgroup, remove, remove_left
 from sockmap.config import DatapathError
+from sockmap.splice_lanes import PLACES
 from sockmap.splice_tables import refusals, stack_reasons
 
 log = logging.getLogger("l7proxy")
@@ -39,8 +41,13 @@ class NodeSplicer:
     `cgroup` is where the workers belong, None without `splice`; `fds` what they make `Bridges` of, empty without.
     """
 
-    def __init__(self, splice: bool, accelerate: AccelerateConfig | None, state_dir: Path, lifetime: int) -> None:
-        """`lifetime`: seconds after which the datapath forgets a connection that it sees no packet of."""
+    def __init__(
+        self, splice: bool, accelerate: AccelerateConfig | None, state_dir: Path, lifetime: int, fast_path: bool = True
+    ) -> None:
+        """`lifetime`: seconds after which the datapath forgets a connection that it sees no packet of. `fast_path`:
+        whether workers get `Lanes`."""
+        # Notes are read in the order in which another CPU writes them, which this machine's memory has to keep.
+        self._lanes = PLACES if fast_path and splice and machine() == "x86_64" else 0
         self._splice, self._accelerate, self._state_dir = splice, accelerate, state_dir
         self._keys = [key for key, asked in (("splice", splice), ("accelerate", accelerate is not None)) if asked]
         self._renewal = lifetime / 4
@@ -77,12 +84,12 @@ class NodeSplicer:
             workers = own_cgroup() / f"{WORKERS}{os.getpid()}"
             workers.mkdir(exist_ok=True)
         try:
-            self._accelerator = Accelerator(config, self._state_dir, workers)
+            self._accelerator = Accelerator(config, self._state_dir, workers, self._lanes)
         except BaseException:
             if workers is not None:
                 remove(workers)
             raise
-        self.cgroup, self.fds = workers, self._accelerator.splicer.bridge_fds()
+        self.cgroup, self.fds = workers, self._accelerator.splicer.bridge_fds(lanes=self._lanes > 0)
 
     def _tell(self) -> None:
         for key in self._keys:

@@ -59,7 +59,7 @@ class Node:
         self._seen = fingerprint(config.policies)
         self.datapath = Datapath(config.datapath_config)
         place, lifetimes = config.datapath.state_dir, config.datapath.lifetimes
-        self.splicer = NodeSplicer(config.splice, config.accelerate, place, lifetimes.established)
+        self.splicer = NodeSplicer(config.splice, config.accelerate, place, lifetimes.established, config.fast_path)
         self.pool = WorkerPool(
             config.worker_count,
             self.datapath.flows_fd,

@@ -354,7 +354,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
     bridges, lanes, index = None, None, arguments.index
     if arguments.splice:
         fds = _descriptors(arguments.splice)
-        bridges, lanes = Bridges(fds), Lanes(fds, index, arguments.workers)
+        bridges = Bridges(fds)
+        lanes = Lanes(fds, index, arguments.workers) if "lanes" in fds else None
     tables = FlowTable(arguments.flows), ListenerTable(arguments.listeners)
     await Worker(index, *tables, control, bridges, lanes).run()
 

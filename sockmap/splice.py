@@ -122,7 +122,7 @@ class Splicer(Tables):
     """The loaded programs. Raises DatapathError if this kernel has not what they need."""
 
     def __init__(
-        self, pairs: int = 32_768, without: Collection[str] = (), streamed: int = 8 << 20, lanes: int = 1
+        self, pairs: int = 32_768, without: Collection[str] = (), streamed: int = 8 << 20, lanes: int = 0
     ) -> None:
         """`pairs`: the most there are at a time; others are left to the stack. `without`: as on a kernel that lacks
         QUEUED or VERDICT (for tests). `streamed`: bytes that a sender may give to the stack, all but a tenth, before it
@@ -134,7 +134,7 @@ class Splicer(Tables):
         try:
             kernel = Btf.running()
             defines = self._offsets(kernel, without) | {"PAIRS": pairs, "STREAMED": streamed}
-            defines |= {"LANES": lanes, "KNOWN": 32 * lanes}
+            defines |= {"LANES": max(lanes, 1), "KNOWN": 32 * max(lanes, 1)}
             tracepoints = {name: kernel.tracepoint(name) for name in _TRACEPOINTS}
         except BtfError as error:
             raise DatapathError(f"sockets cannot be spliced: {error}") from error
@@ -224,9 +224,9 @@ class Splicer(Tables):
         """Tell whose requests come to listeners of this cgroup, that of `Scope.around`. Raises DatapathError."""
         self.attach(cgroup, _ON_REQUEST)
 
-    def bridge_fds(self) -> dict[str, int]:
-        """The descriptors that `Bridges` and `Lanes` are made of, also in other processes."""
-        return {name: self._fds[name] for name in (*BRIDGE_MAPS, *LANE_MAPS)}
+    def bridge_fds(self, *, lanes: bool = True) -> dict[str, int]:
+        """The descriptors that `Bridges` are made of, also in other processes; and `Lanes`, if they are wanted."""
+        return {name: self._fds[name] for name in (*BRIDGE_MAPS, *(LANE_MAPS if lanes else ()))}
 
     def adopt(self, cgroup: Path) -> int:
         """Tell the programs who made the listeners that were there before them, in a cgroup and those below; how many

@@ -201,6 +201,11 @@ def test_records(road: Road) -> None:
         assert not road.goes(records(b"12345", inner=inner)), inner
 
 
+def test_who_wants_no_lanes_gets_none(bench: Bench) -> None:
+    with_them, without = bench.splicer.bridge_fds(), bench.splicer.bridge_fds(lanes=False)
+    assert with_them.keys() - without.keys() == LANE_MAPS.keys()
+
+
 def test_compact(road: Road) -> None:
     for size in (0, 1, 126, 127, 5000, (1 << 14) - 2, (1 << 14) - 1, 17_000):
         assert road.goes(compact(bytes(size))), size
