@@ -32,7 +32,7 @@ from tests.cassandra.server import Server, connect, server
 from tests.lab import Lab
 
 _JAVA = ("-Xmx1g", "-XX:TieredStopAtLevel=4")
-_WARM, _WARM_BULK = 8.0, 256 << 20
+_WARM, _WARM_BULK = 12.0, 256 << 20
 """Seconds and bytes of each load: as for Kafka."""
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from l7proxy.http2 import Http2Conversation
 from l7proxy.relay import Relay
-from l7proxy.timeouts import enforce
+from l7proxy.timeouts import enforce, stop
 from tests.http1.rig import PublicOnly
 from tests.http2 import frames
 from tests.http2.frames import request
@@ -95,7 +95,7 @@ def leave(r: SimpleNamespace, how: str) -> None:
     """What ends an idle connection."""
     relay = r.owner.relays[0]
     if how == "stop":
-        relay.stop()
+        stop(relay)
     else:
         enforce(relay, monotonic() + 1000)
 

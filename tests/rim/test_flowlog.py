@@ -187,7 +187,7 @@ def test_a_slow_disk_never_blocks_the_caller(tmp_path: Path) -> None:
         begin = time.monotonic()
         for number in range(3000):
             log.write(line(number, 100), 1)
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 10  # nobody reads: a caller that waited would do so for ever
         assert log.lost > 1000
         got: list[bytes] = []
         reader = threading.Thread(target=lambda: got.extend(path.open("rb").readlines()))
