@@ -9,14 +9,13 @@ direction, until it is decided on.
 from __future__ import annotations
 
 import logging
-import struct
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from l7proxy.ops import Direction
 from l7proxy.straight import Straight
 from parsers.malformed import Malformed
-from sockmap.splice_lanes import ANSWERS, NOTES, REQUESTS, Form, Lane
+from sockmap.splice_lanes import ANSWER_NOTE, ANSWERS, NOTES, REQUEST_NOTE, REQUESTS, Form, Lane
 
 if TYPE_CHECKING:
     from l7proxy.frames import Frames
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("l7proxy.worker")
 REQUEST, RESPONSE = Direction.REQUEST, Direction.RESPONSE
+_ASKED, _TOLD = REQUEST_NOTE.size, ANSWER_NOTE.size
 _ANEW = 1.0
 """Seconds after which what comes here all the same is given to the programs once more: they may have forgotten it."""
 _BUSY, _SOONEST, _LATEST = 64, 0.002, 0.05
@@ -32,7 +32,6 @@ _BUSY, _SOONEST, _LATEST = 64, 0.002, 0.05
 _TURNS = 16
 """Turns of the loop for which a peer is waited for; then it is asked less often."""
 _SOON, _LATER = 0.001, 0.05
-_REQUEST, _ANSWER = struct.Struct("=QII"), struct.Struct("=QII32s")
 
 
 class Lanes(Protocol):
@@ -99,9 +98,9 @@ class FastPath:
         while requests or answers > 0:
             at = identity = number = 0
             if requests:
-                at, identity, number = _REQUEST.unpack_from(memory, asked + (read % NOTES) * 16)
+                at, identity, number = REQUEST_NOTE.unpack_from(memory, asked + (read % NOTES) * _ASKED)
             if (earlier if requests else answers) > 0:
-                then, paired, size, sample = _ANSWER.unpack_from(memory, told + (heard % NOTES) * 48)
+                then, paired, size, sample = ANSWER_NOTE.unpack_from(memory, told + (heard % NOTES) * _TOLD)
                 if not requests or then < at:
                     heard = self._read[RESPONSE] = (heard + 1) & 0xFFFFFFFF
                     answers -= 1

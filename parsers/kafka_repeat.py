@@ -62,7 +62,7 @@ def prefix(data: bytes, start: int) -> tuple[int, bool]:
     try:
         head, count = _head(data, start)
     except (IndexError, struct.error):
-        return _CLOSER[0], False
+        return 0, False
     flexible = data[start + 7] >= _FLEXIBLE
     return (head - start + (4 if flexible else 8) if count == 1 else 0), flexible
 

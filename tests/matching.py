@@ -80,10 +80,15 @@ def straight(offers: Iterable[Offer], form: Form, message: bytes) -> Offer | Non
     (size,) = struct.unpack_from(">I", message, form.length_at)
     if size + form.more != len(message) or len(message) > form.most:
         return None
+    return offered(offers, Begun(message, len(message)))
+
+
+def offered(offers: Iterable[Offer], message: Begun) -> Offer | None:
+    """What a message was offered by."""
     for offer in offers:
-        begin = message[: len(offer.mask)]
+        begin = message.begin[: len(offer.mask)]
         alike = len(begin) == len(offer.mask) and masked(begin, offer.mask) == offer.prefix
-        if alike and follows(offer, Begun(message, len(message))):
+        if alike and follows(offer, message):
             return offer
     return None
 

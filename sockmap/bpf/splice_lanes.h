@@ -76,9 +76,9 @@ static inline int binds(void *data, volatile struct scan *scan, __u32 values, __
 {
 	__u32 turn;
 	int size;
+	/* Opaque, or the compiler counts down from `values`, and the verifier follows. */
 	for (turn = 0; turn < VALUES; turn++) {
-		OPAQUE(
-		    turn); /* or the compiler counts down from `values`, and the verifier follows */
+		OPAQUE(turn);
 		if (turn >= values)
 			break;
 		if (scan->length + 4 > scan->size)

@@ -117,8 +117,7 @@ struct bridge {
 	struct place target;
 	__u64 limit; /* of the bytes gone straight in this direction; 0: none */
 	__u32 base;  /* bytes that the relay has read of the sender, and written on */
-	__u32 lane; /* 0: none; else its place and one more, and the lane says what `base` says here
-		     */
+	__u32 lane;  /* its place and one more, and it says what `base` says here; 0: none */
 	__u64 nonce; /* of the lane */
 	__u32 over;  /* it is shut, by the programs */
 	__u32 pad;

@@ -1,5 +1,5 @@
-"""A lane over the two connections of a small relay (hops.py), messages for it, and a second account of what goes
-straight: sockmap/bpf/splice_lanes.h, in Python.
+"""A lane over the two connections of a small relay (hops.py), messages for it, and what goes straight of them by
+tests/matching.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+from l7proxy.offers import Group, Offer
 from sockmap.bpfmap import BpfMap
 from sockmap.selfbench import Bench, ready, take
 from sockmap.splice_lanes import (
@@ -31,13 +32,12 @@ from sockmap.splice_lanes import (
     Lane,
     Lanes,
 )
+from tests.matching import messages, offered
 from tests.splice.hops import Direction, Hops, hops
 
 PLACES = 8
 THERE, AGAIN = 0, 1
 """The ways of a lane: requests, and answers."""
-AT_ONCE = 128
-"""As in splice_lanes.h."""
 MOST = 20_000
 FORM = Form(0, 4, MOST, 8, 4, 8, 4, False, bytes(16), bytes(16))
 """Requests: length, kind, id, name. Answers: length, id."""
@@ -184,57 +184,18 @@ def roads(bench: Bench, form: Form = FORM) -> Iterator[Road]:
 # -- a second account --------------------------------------------------------------------------------------------------
 
 
-def _binds(behind: bytes) -> bool:
-    for _ in range(VALUES):
-        if len(behind) < 4:
-            return False
-        (size,) = struct.unpack_from(">i", behind)
-        behind = behind[4:]
-        if size < -1 or size > len(behind):
-            return False
-        behind = behind[max(size, 0) :]
-    return len(behind) == REST
-
-
-def _compact(behind: bytes, more: int) -> bool:
-    value = 0
-    for place, byte in enumerate(behind[:4]):
-        value |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:
-            whole = more > 0 or behind.endswith(bytes(3))
-            return value > 0 and whole and len(behind) + more - place - 1 == value - 1 + 3
-    return False
-
-
-def _known(message: bytes, size: int) -> bool:
-    """`message` is what is there of it."""
-    for tail in TAILS:
-        mask = mask_of(tail)
-        if size < len(mask) or bytes(a & b for a, b in zip(message, mask, strict=False)) != prefix_of(tail):
-            continue
-        behind, more = message[len(mask) :], size - len(message)
-        if tail == RECORDS:
-            return message[len(mask) - 4 : len(mask)] == struct.pack(">I", len(behind) + more)
-        if tail == COMPACT:
-            return _compact(behind, more)
-        return not more and (_binds(behind) if tail == BINDINGS else not behind)
-    return False
+_OFFERS = [Offer(Group(), prefix_of(tail), mask_of(tail), tail, VALUES, REST, None) for tail in TAILS]
 
 
 def straight(data: bytes, left: int = 0) -> int | None:
     """None if a send comes to the relay; else how much of its last message is still to come, where `left` bytes were
     of the one before."""
-    place = left
-    for _ in range(AT_ONCE):
-        if place >= len(data):
-            return place - len(data)
-        if len(data) - place < FORM.head:
-            return None
-        size = struct.unpack_from(">I", data, place)[0] + FORM.more
-        if not FORM.head <= size <= FORM.most or not _known(data[place : place + size], size):
-            return None
-        place += size
-    return place - len(data) if place >= len(data) else None
+    if left >= len(data):
+        return left - len(data)
+    found = messages(FORM, data, left)
+    if found is None or any(offered(_OFFERS, message) is None for message in found[0]):
+        return None
+    return found[1]
 
 
 def mutated(chance: random.Random) -> bytes:

@@ -15,10 +15,9 @@ from sockmap import splice_lanes
 from sockmap.selfbench import Bench
 from sockmap.splice import Splicer
 from sockmap.splice_lanes import BINDINGS, COMPACT, EXACTLY, LANE_MAPS, RECORDS, SAMPLE, SHAPES
-from tests.splice.bench import attached
+from tests.matching import AT_ONCE
 from tests.splice.lanes import (
     AGAIN,
-    AT_ONCE,
     MOST,
     PLACES,
     TAILS,
@@ -39,22 +38,6 @@ from tests.splice.lanes import (
 )
 
 pytestmark = pytest.mark.privileged
-
-
-@pytest.fixture(scope="module")
-def splicer() -> Iterator[Splicer]:
-    """One with lanes."""
-    with attached(Splicer(lanes=PLACES)) as splicer:
-        yield splicer
-
-
-@pytest.fixture
-def road(bench: Bench) -> Iterator[Road]:
-    """With requests of each kind that are known."""
-    with roads(bench) as made:
-        for number, tail in enumerate(TAILS, 10):
-            made.know(tail, number)
-        yield made
 
 
 @pytest.mark.parametrize("name", ["lanes", "known"])

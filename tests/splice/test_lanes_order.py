@@ -18,29 +18,13 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from sockmap.selfbench import Bench, ready, take
+from sockmap.selfbench import ready, take
 from sockmap.splice import QUEUED, Splicer
 from sockmap.splice_lanes import EXACTLY, RECORDS
 from tests.splice.bench import attached, program, until
 from tests.splice.lanes import AGAIN, PLACES, THERE, Road, answer, exactly, frame, records, roads
 
 pytestmark = pytest.mark.privileged
-
-
-@pytest.fixture(scope="module")
-def splicer() -> Iterator[Splicer]:
-    """One with lanes."""
-    with attached(Splicer(lanes=PLACES)) as splicer:
-        yield splicer
-
-
-@pytest.fixture
-def road(bench: Bench) -> Iterator[Road]:
-    """With two kinds of requests that are known."""
-    with roads(bench) as made:
-        made.know(RECORDS)
-        made.know(EXACTLY)
-        yield made
 
 
 @contextmanager

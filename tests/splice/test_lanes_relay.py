@@ -17,16 +17,14 @@ import pytest
 
 from sockmap import splice_lanes
 from sockmap.selfbench import Bench, ready, take
-from sockmap.splice import Splicer
 from sockmap.splice_lanes import EXACTLY, NOTES, Lanes
 from sockmap.splice_tables import _HALF, _WAY
-from tests.splice.bench import attached, until
+from tests.splice.bench import until
 from tests.splice.hops import splice
 from tests.splice.lanes import (
     AGAIN,
     FORM,
     PLACES,
-    TAILS,
     THERE,
     Road,
     Shaky,
@@ -37,22 +35,6 @@ from tests.splice.lanes import (
 )
 
 pytestmark = pytest.mark.privileged
-
-
-@pytest.fixture(scope="module")
-def splicer() -> Iterator[Splicer]:
-    """One with lanes."""
-    with attached(Splicer(lanes=PLACES)) as splicer:
-        yield splicer
-
-
-@pytest.fixture
-def road(bench: Bench) -> Iterator[Road]:
-    """With requests of each kind that are known."""
-    with roads(bench) as made:
-        for number, tail in enumerate(TAILS, 10):
-            made.know(tail, number)
-        yield made
 
 
 # -- what the relay says -----------------------------------------------------------------------------------------------
